@@ -1,0 +1,112 @@
+"""What the backbones are built of: convolution with bias, max-pooling, normalisation of the pictures.
+
+Everything is NHWC. Batch norm does not appear: it is folded into kernel and bias when weights are converted.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from jaxsode.backbones.protocol import Normalisation
+
+Padding = int | Literal["SAME"]
+
+
+def conv2d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: Padding = 0,
+    groups: int = 1,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    """Cross-correlation of feature maps with a kernel; the one place where a convolution is computed.
+
+    Args:
+        x: (N, H, W, C).
+        kernel: (rows, columns, C / groups, C'), of x's dtype.
+        stride: of rows and columns alike, ≥ 1.
+        padding: zeros on every side (PyTorch's way; incomplete windows at the far edges are dropped), or
+            "SAME": TensorFlow's, ⌈H / stride⌉ rows, padded by the lesser half before and the greater after.
+        groups: number of groups of channels; C makes it depthwise.
+        precision: of products on accelerators; None is JAX's default, which the caller sets.
+
+    Returns:
+        (N, H', W', C').
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision=precision,
+    )
+
+
+class Conv(nnx.Module):
+    """A convolution with bias: float32 parameters, computed in `dtype`."""
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: Padding | None = None,
+        groups: int = 1,
+        dtype: DTypeLike,
+        rng: np.random.Generator,
+    ):
+        """Draws He-normal kernels and small biases, enough for features that neither vanish nor overflow.
+
+        Args:
+            channels, out_channels: C and C'.
+            size: rows and columns of the kernel.
+            stride, padding, groups: see `conv2d`; padding None is size // 2.
+            dtype: of the computation.
+            rng: a NumPy generator: hundreds of shapes would each cost a compilation with JAX's.
+        """
+        shape = (size, size, channels // groups, out_channels)
+        kernel = rng.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:3])))
+        self.kernel = nnx.Param(jnp.asarray(kernel))
+        self.bias = nnx.Param(jnp.asarray(0.02 * rng.standard_normal(out_channels, dtype=np.float32)))
+        self.stride = stride
+        self.padding: Padding = size // 2 if padding is None else padding
+        self.groups = groups
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (N, H, W, C) → (N, H', W', C') in the compute dtype."""
+        x = conv2d(
+            x.astype(self.dtype),
+            self.kernel[...].astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            groups=self.groups,
+        )
+        return x + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Largest of 3 × 3 at stride 2, one row and column of −∞ around: (N, H, W, C) → (N, ⌈H/2⌉, ⌈W/2⌉, C).
+
+    Padded first and pooled without padding after: ONNX exporters lose the padding of a pooling window.
+    """
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=lowest)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+
+
+def normalise(pictures: jax.Array, normalisation: Normalisation) -> jax.Array:
+    """(x − mean) / std of pictures (N, height, width, 3) in [0, 1], in float32."""
+    mean = jnp.array(normalisation.mean, jnp.float32).reshape(1, 1, 1, 3)
+    std = jnp.array(normalisation.std, jnp.float32).reshape(1, 1, 1, 3)
+    return (pictures.astype(jnp.float32) - mean) / std
