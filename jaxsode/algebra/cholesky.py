@@ -22,7 +22,7 @@ def inverse_cholesky(A: Float[Array, "k k"]) -> Float[Array, "k k"]:
     Returns:
         M, (k, k) lower triangular; NaN where A is not positive definite.
     """
-    return _inverse_cholesky(A)
+    return batched_inverse_cholesky(A[None])[0]
 
 
 @inverse_cholesky.defjvp
@@ -36,21 +36,6 @@ def _inverse_cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
 
 
 @jax.custom_batching.custom_vmap
-def _inverse_cholesky(A: Float[Array, "k k"]) -> Float[Array, "k k"]:
-    return batched_inverse_cholesky(A[None])[0]
-
-
-@_inverse_cholesky.def_vmap
-def _inverse_cholesky_vmap(size: int, batched: Sequence[bool], A: Array) -> tuple[Array, bool]:
-    del size, batched
-    flat = A.reshape(-1, *A.shape[-2:])
-    return jax.vmap(_inverse_cholesky_of_batch)(A) if A.ndim > 3 else batched_inverse_cholesky(flat), True
-
-
-def _inverse_cholesky_of_batch(A: Array) -> Array:
-    return batched_inverse_cholesky(A)
-
-
 def batched_inverse_cholesky(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
     """`inverse_cholesky` of B matrices at once.
 
@@ -63,3 +48,10 @@ def batched_inverse_cholesky(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
     L = jnp.linalg.cholesky(A, symmetrize_input=False)
     identity = jnp.broadcast_to(jnp.eye(A.shape[-1], dtype=A.dtype), A.shape)
     return jax.lax.linalg.triangular_solve(L, identity, left_side=True, lower=True)
+
+
+@batched_inverse_cholesky.def_vmap
+def _flatten_axes(size: int, batched: Sequence[bool], A: Float[Array, "S B k k"]) -> tuple[Array, bool]:
+    # However many axes are mapped over, the algorithm sees one batch.
+    del size, batched
+    return batched_inverse_cholesky(A.reshape(-1, *A.shape[2:])).reshape(A.shape), True

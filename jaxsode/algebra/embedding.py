@@ -123,4 +123,6 @@ def _check(features: int, k: int) -> None:
     if k < 1:
         raise ArgumentError(f"k = {k} is below 1: choose 1 ≤ k ≤ {features}")
     if k > features:
-        raise ArgumentError(f"k = {k} exceeds the {features} features of the chosen layers: choose k ≤ {features}")
+        raise ArgumentError(
+            f"k = {k} exceeds the {features} features of the chosen layers: choose k ≤ {features}"
+        )

@@ -6,9 +6,7 @@ from typing import Any
 import jax
 
 
-def over_grid(
-    function: Callable[..., Any], *, in_axes: Any = 0, out_axes: Any = 0
-) -> Callable[..., Any]:
+def over_grid(function: Callable[..., Any], *, in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """Map a function of one location over the H × W grid.
 
     Args:

@@ -42,7 +42,10 @@ def project_then_align(
     ends = np.cumsum(channels)
     scales = [W[end - c : end] for end, c in zip(ends, channels, strict=True)]
     return sum(
-        (align(_project(x, W_scale), (H, width)) for x, W_scale in zip(feature_maps[1:], scales[1:], strict=True)),
+        (
+            align(_project(x, W_scale), (H, width))
+            for x, W_scale in zip(feature_maps[1:], scales[1:], strict=True)
+        ),
         start=_project(feature_maps[0], scales[0]),
     )
 
@@ -70,7 +73,9 @@ def _project(x: Float[Array, "... h w C"], W: Float[Array, "C k"]) -> Float[Arra
 def _repeat(x: Array, size: int, axis: int) -> Array:
     source = x.shape[axis]
     if size < source:
-        raise ArgumentError(f"a feature map of {source} along axis {axis} is finer than the first scale's {size}")
+        raise ArgumentError(
+            f"a feature map of {source} along axis {axis} is finer than the first scale's {size}"
+        )
     if size % source == 0:
         return jnp.repeat(x, size // source, axis=axis)
     return jnp.take(x, np.arange(size) * source // size, axis=axis)

@@ -14,17 +14,26 @@ from jax.typing import DTypeLike
 from jaxsode.backbones.layers import Conv, normalise
 from jaxsode.backbones.protocol import Normalisation
 
-# size of the depthwise kernel, stride, expansion, channels, blocks
-_STAGES = (
-    (3, 1, 1, 16, 1),
-    (3, 2, 6, 24, 2),
-    (5, 2, 6, 40, 2),
-    (3, 2, 6, 80, 3),
-    (5, 1, 6, 112, 3),
+_MEAN, _STD = 127 / 255, 128 / 255
+_NORMALISATION = Normalisation(mean=(_MEAN, _MEAN, _MEAN), std=(_STD, _STD, _STD))
+
+# every block up to stride 16: size of the depthwise kernel, stride, expansion, channels
+_BLOCKS = (
+    (3, 1, 1, 16),
+    (3, 2, 6, 24),
+    (3, 1, 6, 24),
+    (5, 2, 6, 40),
+    (5, 1, 6, 40),
+    (3, 2, 6, 80),
+    (3, 1, 6, 80),
+    (3, 1, 6, 80),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
 )
 
-# layer → the stage after whose last block it is returned, at strides 4, 8 and 16
-_RETURNED = {1: 1, 2: 2, 3: 4}
+# layer → the last block at strides 4, 8 and 16
+_RETURNED = {1: 2, 2: 4, 3: 10}
 
 
 class InvertedResidual(nnx.Module):
@@ -45,7 +54,7 @@ class InvertedResidual(nnx.Module):
         inner = channels * expansion
         self.expand_conv = conv(channels, inner, 1) if expansion > 1 else None
         self.depthwise_conv = conv(inner, inner, size, stride=stride, groups=inner)
-        self.project_conv = conv(inner, out_channels, 1)
+        self.project_conv = conv(inner, out_channels, 1, gain=1.0)
         self.shortcut = stride == 1 and channels == out_channels
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -66,30 +75,19 @@ class EfficientNetLite0(nnx.Module):
             rng: draws the weights.
         """
         self.name = "efficientnet_lite0"
-        self.normalisation = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+        self.normalisation = _NORMALISATION
         self.strides = tuple(2 ** (i + 1) for i in layers)
-        self.channels = tuple(_STAGES[_RETURNED[i]][3] for i in layers)
+        self.returned = tuple(_RETURNED[i] for i in layers)
+        self.channels = tuple(_BLOCKS[i][3] for i in self.returned)
         self.conv_stem = Conv(3, 32, 3, stride=2, padding="SAME", dtype=dtype, rng=rng)
+        self.blocks = nnx.List()
         channels = 32
-        blocks = []
-        returned = []
-        for i, (size, stride, expansion, out_channels, depth) in enumerate(_STAGES[: _RETURNED[layers[-1]] + 1]):
-            for j in range(depth):
-                block = InvertedResidual(
-                    channels,
-                    out_channels,
-                    size=size,
-                    stride=stride if j == 0 else 1,
-                    expansion=expansion,
-                    dtype=dtype,
-                    rng=rng,
-                )
-                blocks.append(block)
-                channels = out_channels
-            if i in [_RETURNED[layer] for layer in layers]:
-                returned.append(len(blocks) - 1)
-        self.blocks = nnx.List(blocks)
-        self.returned = tuple(returned)
+        for size, stride, expansion, out_channels in _BLOCKS[: self.returned[-1] + 1]:
+            block = InvertedResidual(
+                channels, out_channels, size=size, stride=stride, expansion=expansion, dtype=dtype, rng=rng
+            )
+            self.blocks.append(block)
+            channels = out_channels
 
     def __call__(self, pictures: jax.Array, /) -> tuple[jax.Array, ...]:
         """pictures (N, height, width, 3), RGB in [0, 1] → float32 maps of the chosen layers, finest first."""

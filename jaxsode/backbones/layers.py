@@ -62,20 +62,24 @@ class Conv(nnx.Module):
         stride: int = 1,
         padding: Padding | None = None,
         groups: int = 1,
+        gain: float = 2.0,
         dtype: DTypeLike,
         rng: np.random.Generator,
     ):
-        """Draws He-normal kernels and small biases, enough for features that neither vanish nor overflow.
+        """Draws normal kernels of variance gain / fan-in and small biases.
 
         Args:
             channels, out_channels: C and C'.
             size: rows and columns of the kernel.
             stride, padding, groups: see `conv2d`; padding None is size // 2.
+            gain: 2 (He et al. 2015) keeps the power of features through a ReLU, 1 where none follows; less at
+                the end of a residual branch, or the power doubles with every block.
             dtype: of the computation.
             rng: a NumPy generator: hundreds of shapes would each cost a compilation with JAX's.
         """
         shape = (size, size, channels // groups, out_channels)
-        kernel = rng.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:3])))
+        std = np.float32(np.sqrt(gain / np.prod(shape[:3])))
+        kernel = std * rng.standard_normal(shape, dtype=np.float32)
         self.kernel = nnx.Param(jnp.asarray(kernel))
         self.bias = nnx.Param(jnp.asarray(0.02 * rng.standard_normal(out_channels, dtype=np.float32)))
         self.stride = stride

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxsode.backbones import resnet
+from jaxsode.backbones import efficientnet_lite, mobilenet_v3, resnet
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, WeightsError
 
@@ -35,6 +35,11 @@ BACKBONES: dict[str, Spec] = {
     "resnet50": Spec(resnet.resnet50, layers=(1, 2, 3, 4)),
     "resnet101": Spec(resnet.resnet101, layers=(1, 2, 3, 4)),
     "wide_resnet50_2": Spec(resnet.wide_resnet50_2, layers=(1, 2, 3, 4)),
+    "mobilenet_v3_small": Spec(mobilenet_v3.mobilenet_v3_small),
+    "mobilenet_v3_large": Spec(mobilenet_v3.mobilenet_v3_large),
+    "mobilenet_v3_small_d_li14": Spec(mobilenet_v3.mobilenet_v3_small_d_li14),
+    "mobilenet_v3_large_d_li14": Spec(mobilenet_v3.mobilenet_v3_large_d_li14),
+    "efficientnet_lite0": Spec(efficientnet_lite.EfficientNetLite0),
 }
 
 

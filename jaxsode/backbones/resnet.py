@@ -32,7 +32,7 @@ class BasicBlock(nnx.Module):
     ):
         conv = partial(Conv, dtype=dtype, rng=rng)
         self.conv1 = conv(channels, width, 3, stride=stride)
-        self.conv2 = conv(width, planes, 3)
+        self.conv2 = conv(width, planes, 3, gain=0.1)
         self.downsample = conv(channels, planes, 1, stride=stride) if channels != planes else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -59,7 +59,7 @@ class Bottleneck(nnx.Module):
         out_channels = planes * self.expansion
         self.conv1 = conv(channels, width, 1)
         self.conv2 = conv(width, width, 3, stride=stride)
-        self.conv3 = conv(width, out_channels, 1)
+        self.conv3 = conv(width, out_channels, 1, gain=0.1)
         self.downsample = conv(channels, out_channels, 1, stride=stride) if channels != out_channels else None
 
     def __call__(self, x: jax.Array) -> jax.Array:

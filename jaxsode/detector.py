@@ -1,0 +1,354 @@
+"""The detector: a backbone and the algebra, joined. Fit on good pictures, then score any picture.
+
+Memory while fitting, whatever the number of pictures: the scatter and its factor, 2 · H·W·k² numbers at the
+end (the moments are updated in place), H·W·k for each of the `GROUP` pictures embedded before an update, and
+what the backbone needs for one batch. Memory while scoring: H·W·k² for the whitener, and one batch.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsode import algebra
+from jaxsode.algebra import Moments, over_grid
+from jaxsode.algebra.distance import SIGMA
+from jaxsode.backbones.protocol import Backbone
+from jaxsode.errors import ArgumentError, DataError, NumericalError
+
+GROUP = 32
+"""Pictures embedded before the moments are updated: the H·W·k² state goes through memory once for all of them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a detector was fitted, as far as its arrays don't tell.
+
+    Attributes:
+        size: (height, width) of the pictures.
+        embedding: its name, or "given" for a W from elsewhere.
+        epsilon: ε, added to the diagonal of the covariance.
+        sigma: of the Gaussian filter, in pixels.
+        seed: of W; None where W was given.
+        pictures: N, how many it was fitted on.
+    """
+
+    size: tuple[int, int]
+    embedding: str
+    epsilon: float
+    sigma: float
+    seed: int | None
+    pictures: int
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Detector:
+    """A fitted detector. A pytree: it goes through jit, sharding and a program of your own as it is.
+
+    Attributes:
+        backbone: pictures → feature maps, see `jaxsode.backbones.protocol.Backbone`.
+        W: (F, k) the embedding.
+        mean: (H, W, k) μ.
+        whitener: (H, W, k, k) M, lower triangular.
+        settings: how it was fitted.
+    """
+
+    backbone: Backbone
+    W: jax.Array
+    mean: jax.Array
+    whitener: jax.Array
+    settings: Settings = field(metadata={"static": True})
+
+    @classmethod
+    def fit(
+        cls,
+        batches: Iterable[Any],
+        backbone: Backbone,
+        *,
+        k: int = 100,
+        embedding: str = "semi-orthogonal",
+        epsilon: float = 0.01,
+        seed: int = 0,
+        sigma: float = SIGMA,
+        W: jax.Array | None = None,
+    ) -> Self:
+        """Fit on good pictures, in one pass.
+
+        Args:
+            batches: of pictures, (N, height, width, 3 or 1), uint8 or float in [0, 1]; or the `Batch`es of
+                `jaxsode.datasets`. None may exceed the first in number; smaller ones are padded.
+            backbone: see `jaxsode.load_backbone`, or one of your own.
+            k: the embedding size.
+            embedding: one of `jaxsode.EMBEDDINGS`.
+            epsilon: ε > 0.
+            seed: of W.
+            sigma: of the Gaussian filter of the anomaly map, in pixels.
+            W: an (F, k) embedding of your own; k, embedding and seed are then not used.
+
+        Returns:
+            The fitted detector.
+
+        Raises:
+            ArgumentError: a setting out of range, or pictures of different sizes.
+            DataError: no pictures.
+            NumericalError: the covariance at some location can't be factorised.
+        """
+        size: tuple[int, int] | None = None
+
+        def feature_batches() -> Iterator[tuple[tuple[jax.Array, ...], int]]:
+            nonlocal size
+            for pictures, valid in _padded(batches):
+                size = size or pictures.shape[1:3]
+                yield extract(backbone, pictures), valid
+
+        features = _peeked(feature_batches())
+        assert size is not None
+        return cls.fit_features(
+            features,
+            backbone,
+            size=size,
+            k=k,
+            embedding=embedding,
+            epsilon=epsilon,
+            seed=seed,
+            sigma=sigma,
+            W=W,
+        )
+
+    @classmethod
+    def fit_features(
+        cls,
+        batches: Iterable[tuple[tuple[jax.Array, ...], int]],
+        backbone: Backbone,
+        *,
+        size: tuple[int, int],
+        k: int = 100,
+        embedding: str = "semi-orthogonal",
+        epsilon: float = 0.01,
+        seed: int = 0,
+        sigma: float = SIGMA,
+        W: jax.Array | None = None,
+    ) -> Self:
+        """Fit on feature maps that were extracted before, as `fit` does on pictures.
+
+        Args:
+            batches: pairs of feature maps, as `extract` gives them, and how many of their first rows count.
+                All batches have as many rows.
+            backbone: that made them.
+            size: (height, width) of the pictures.
+            k, embedding, epsilon, seed, sigma, W: see `fit`.
+
+        Returns:
+            The fitted detector.
+
+        Raises:
+            ArgumentError, DataError, NumericalError: see `fit`.
+        """
+        if not epsilon > 0:
+            raise ArgumentError(f"epsilon = {epsilon} is not above 0: the paper uses 0.01 (0.3 for mSTC)")
+        F = sum(backbone.channels)
+        if W is None:
+            W = algebra.embedding(embedding, seed, F, k)
+        else:
+            embedding, seed = "given", None  # type: ignore[assignment]
+            if W.ndim != 2 or W.shape[0] != F:
+                raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
+        moments, pictures = _moments(batches, W)
+        mean = moments.mean
+        whitener = _factorise(moments.scatter, moments.count, epsilon)
+        _check_finite(whitener)
+        return cls(backbone, W, mean, whitener, Settings(size, embedding, epsilon, sigma, seed, pictures))
+
+    def anomaly_map(self, pictures: Any) -> jax.Array:
+        """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
+
+        Args:
+            pictures: (N, height, width, 3 or 1) of the size that the detector was fitted on, uint8 or float in
+                [0, 1]. Each N is compiled once: keep it the same from call to call.
+
+        Returns:
+            (N, height, width) float32, ≥ 0.
+
+        Raises:
+            ArgumentError: pictures of another shape or type.
+        """
+        pictures = _checked(pictures)
+        if pictures.shape[1:3] != self.settings.size:
+            raise ArgumentError(
+                f"pictures are {_by(pictures.shape[1:3])} and the detector was fitted on "
+                f"{_by(self.settings.size)}: resize them"
+            )
+        return self.anomaly_map_of_features(extract(self.backbone, pictures))
+
+    def anomaly_map_of_features(self, feature_maps: tuple[jax.Array, ...]) -> jax.Array:
+        """`anomaly_map` of feature maps that `extract` gave before.
+
+        Args:
+            feature_maps: a (N, h, w, C) array for each scale.
+
+        Returns:
+            (N, height, width) float32.
+        """
+        return _score(self.W, self.mean, self.whitener, feature_maps, self.settings.size, self.settings.sigma)
+
+    def save(self, path: str | Path) -> None:
+        """Write the detector into a new folder, all of it or nothing; see `jaxsode.checkpoint.save`."""
+        from jaxsode import checkpoint
+
+        checkpoint.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, backbone: Backbone | None = None) -> "Detector":
+        """Read a detector that `save` wrote; see `jaxsode.checkpoint.load`."""
+        from jaxsode import checkpoint
+
+        return checkpoint.load(path, backbone=backbone)
+
+
+@jax.jit
+def extract(backbone: Backbone, pictures: jax.Array) -> tuple[jax.Array, ...]:
+    """Feature maps of pictures.
+
+    Args:
+        backbone: see `Backbone`.
+        pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
+
+    Returns:
+        A (N, h, w, C) array for each scale, finest first.
+    """
+    x = pictures.astype(jnp.float32)
+    if pictures.dtype == jnp.uint8:
+        x = x / 255
+    return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
+
+
+def _moments(
+    batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array
+) -> tuple[Moments, int]:
+    """Moments (H, W, …) of all the pictures, and how many they were."""
+    moments = group = None
+    weight = np.zeros(0, np.float32)
+    filled = total = 0
+    for maps, valid in batches:
+        rows = maps[0].shape[0]
+        if moments is None or group is None:
+            grid, k = maps[0].shape[1:3], W.shape[1]
+            moments = algebra.empty(k, grid=grid)
+            weight = np.zeros(rows * -(-GROUP // rows), np.float32)
+            group = jnp.zeros((*grid, len(weight), k))
+        group = _embed_into(group, W, maps, filled)
+        weight[filled : filled + rows] = np.arange(rows) < valid
+        filled += rows
+        total += valid
+        if filled == len(weight):
+            moments = _update(moments, group, weight.copy())
+            weight[:] = 0
+            filled = 0
+    if moments is None or total == 0:
+        raise DataError("there are no pictures to fit on: give at least one good picture")
+    if filled:
+        moments = _update(moments, group, weight.copy())
+    return moments, total
+
+
+@jax.jit(donate_argnums=0)
+def _embed_into(group: jax.Array, W: jax.Array, maps: tuple[jax.Array, ...], start: jax.Array) -> jax.Array:
+    """Put a batch's embedded features into the group (H, W, G, k) at `start` of its third axis."""
+    z = jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2)
+    return jax.lax.dynamic_update_slice_in_dim(group, z, start, axis=2)
+
+
+@jax.jit(donate_argnums=0)
+def _update(moments: Moments, group: jax.Array, weight: jax.Array) -> Moments:
+    return over_grid(algebra.update, in_axes=(0, 0, None))(moments, group, weight)
+
+
+@jax.jit(donate_argnums=0)
+def _factorise(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """The whitener (H, W, k, k), in the scatter's memory: row by row of the grid, so that little else is held."""
+
+    def row(i: jax.Array, state: jax.Array) -> jax.Array:
+        C = state[i] / count[i][:, None, None]
+        return state.at[i].set(jax.vmap(algebra.whitener, in_axes=(0, None))(C, epsilon))
+
+    return jax.lax.fori_loop(0, scatter.shape[0], row, scatter)
+
+
+@jax.jit(static_argnums=(4, 5))
+def _score(
+    W: jax.Array,
+    mean: jax.Array,
+    whitener: jax.Array,
+    maps: tuple[jax.Array, ...],
+    size: tuple[int, int],
+    sigma: float,
+) -> jax.Array:
+    z = algebra.project_then_align(maps, W)
+    distance = jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
+    return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=sigma))(distance)
+
+
+@jax.jit
+def _finite(whitener: jax.Array) -> jax.Array:
+    return jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
+
+
+def _check_finite(whitener: jax.Array) -> None:
+    finite = np.asarray(_finite(whitener))
+    if not finite.all():
+        i, j = np.argwhere(~finite)[0]
+        raise NumericalError(
+            f"C + εI can't be factorised at location ({i}, {j}), nor at {np.sum(~finite) - 1} others: "
+            "its features are not finite or far out of scale; raise epsilon or check the pictures and weights"
+        )
+
+
+def _padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:
+    """Pictures and how many of them count, every batch as large as the first."""
+    rows = shape = None
+    for batch in batches:
+        pictures = _checked(getattr(batch, "pictures", batch))
+        valid = getattr(batch, "valid", len(pictures))
+        if rows is None or shape is None:
+            rows, shape = len(pictures), pictures.shape[1:]
+        if pictures.shape[1:] != shape or len(pictures) > rows:
+            raise ArgumentError(
+                f"a batch of shape {pictures.shape} after one of {(rows, *shape)}: "
+                "give pictures of one size, in batches no larger than the first"
+            )
+        if len(pictures) < rows:
+            padding = [(0, rows - len(pictures)), (0, 0), (0, 0), (0, 0)]
+            pictures = np.pad(np.asarray(pictures), padding)
+        yield pictures, valid
+
+
+def _checked(pictures: Any) -> np.ndarray | jax.Array:
+    if not isinstance(pictures, jax.Array):
+        pictures = np.asarray(pictures)
+    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3) or pictures.shape[0] == 0:
+        raise ArgumentError(f"pictures have shape {pictures.shape}: it must be (N, height, width, 3 or 1)")
+    if pictures.dtype == np.uint8:
+        return pictures
+    if not jnp.issubdtype(pictures.dtype, jnp.floating):
+        raise ArgumentError(f"pictures are {pictures.dtype}: give uint8, or floats in [0, 1]")
+    return pictures.astype(np.float32)
+
+
+def _peeked(iterator: Iterator[Any]) -> Iterator[Any]:
+    """The same iterator with its first item already computed."""
+    import itertools
+
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise DataError("there are no pictures to fit on: give at least one good picture") from None
+    return itertools.chain([first], iterator)
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[0]} × {size[1]}"

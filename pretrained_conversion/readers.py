@@ -1,0 +1,130 @@
+"""Files of weights → named arrays, for every format that weights are published in.
+
+The format is told by a file's content, never by its suffix. No format may run code.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from jaxsode.errors import WeightsError
+from pretrained_conversion import torch_pickle
+
+Format = Literal["npz", "torch zip", "torch legacy", "safetensors"]
+
+_SAFETENSORS_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_DAMAGE = (
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    safetensors.SafetensorError,
+)
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """All tensors of a file of weights by name.
+
+    Args:
+        path: a PyTorch state dict (`.pth`, zip or legacy; read without PyTorch), `.safetensors` or `.npz`.
+
+    Returns:
+        Arrays of the file's own shapes and dtypes (bfloat16 is ml_dtypes'); they may be read-only views.
+
+    Raises:
+        WeightsError: missing, empty, cut short, damaged, of unknown format, or holding anything but tensors.
+    """
+    path = Path(path)
+    kind = file_format(path)
+    try:
+        if kind == "safetensors":
+            return _read_safetensors(path)
+        if kind == "npz":
+            return _read_npz(path)
+        if kind == "torch zip":
+            return torch_pickle.read_zip(path)
+        return torch_pickle.read_legacy(path)
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WeightsError(f"{path} can't be read ({reason}): cut short, damaged or not plain numbers") from error
+
+
+def file_format(path: str | Path) -> Format:
+    """Which format a file's first bytes, or the names inside its zip, belong to.
+
+    Raises:
+        WeightsError: there is no such file, it is empty, a damaged zip, or of another format.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+        size = path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"can't read weights {path}: {error.strerror}") from error
+    if len(head) < 16:
+        raise WeightsError(f"{path} is empty or cut short ({size} bytes): get it again")
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_format(path)
+    # safetensors: the header's length in 8 bytes, then the header, which is JSON
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return "safetensors"
+    if head[0] == 0x80 and 2 <= head[1] <= 5:  # a pickle and its protocol
+        return "torch legacy"
+    raise WeightsError(f"{path} is cut short, or no .pth, .safetensors or .npz file: give one of these")
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file in 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _zip_format(path: Path) -> Format:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{path} is cut short or damaged ({error}): get it again") from error
+    if any(torch_pickle.is_pickle_record(name) for name in names):
+        return "torch zip"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    raise WeightsError(f"{path} is a zip, but neither a .pth nor an .npz file: give one of these")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    # the library's own NumPy front end has no bfloat16
+    tensors = {}
+    for name, tensor in safetensors.deserialize(path.read_bytes()):
+        if tensor["dtype"] not in _SAFETENSORS_DTYPES:
+            raise WeightsError(f"{path}: {name} has dtype {tensor['dtype']}, which no backbone of ours uses")
+        dtype = np.dtype(_SAFETENSORS_DTYPES[tensor["dtype"]])
+        tensors[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+    return tensors
