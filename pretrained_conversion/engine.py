@@ -1,4 +1,4 @@
-"""Tensors under a publisher's names → the leaves of a backbone, with nothing missing and nothing left over."""
+"""Tensors under a publisher's names → the leaves of a backbone, nothing missing and nothing left over."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -62,11 +62,11 @@ def convert(
         account = _account(tensors, name_map, leaves, whole)
         if not account.problems:
             return _convert(tensors, name_map, leaves, label)
-        accounts.append((account.problems, name_map.name, account))
+        accounts.append((name_map.name, account))
     if not accounts:
         raise WeightsError(f"{label}: there is no name map for this backbone")
-    _, name, account = min(accounts)
-    raise WeightsError(f"{label} (read as {name}): {account}")
+    name, account = min(accounts, key=lambda found: found[1].problems)
+    raise WeightsError(f"{label} (read as {name}): {account}; give weights of this very model")
 
 
 def check(tensors: Mapping[str, np.ndarray], *, leaves: Shapes, whole: Shapes) -> Account:
@@ -84,23 +84,82 @@ def check(tensors: Mapping[str, np.ndarray], *, leaves: Shapes, whole: Shapes) -
 
 def _account(tensors: Mapping[str, np.ndarray], name_map: NameMap, leaves: Shapes, whole: Shapes) -> Account:
     missing, wrong = [], []
-    known = set()
-    for module, shapes in _modules(whole).items():
+    known: set[str] = set()
+    for module, kernel in _kernels(whole).items():
         source = name_map.source(module)
         wanted = f"{module}.kernel" in leaves
         if source is None:
             missing += [f"{module}.kernel"] if wanted else []
             continue
-        needed = _needed(source, shapes)
-        known |= needed.keys() | {f"{source.conv}.bias"}
+        allowed = _source_tensors(source, kernel)
+        known |= allowed.keys()
         if not wanted:
             continue
-        for name, allowed in needed.items():
-            if name not in tensors:
-                missing.append(name)
-            elif tensors[name].shape not in allowed:
-                wrong.append(f"{name} {tensors[name].shape} for {min(allowed, key=len)}")
-            elif not _is_floating(tensors[name].dtype):
-                wrong.append(f"{name} of dtype {tensors[name].dtype}")
+        for name, shapes in allowed.items():
+            tensor = tensors.get(name)
+            if tensor is None:
+                # a convolution before a batch norm has a bias only by its author's whim
+                missing += [name] if source.norm is None or name != f"{source.conv}.bias" else []
+            elif tensor.shape not in shapes:
+                wrong.append(f"{name} {tensor.shape} for {max(shapes, key=len)}")
+            elif tensor.dtype.kind != "f" and tensor.dtype != ml_dtypes.bfloat16:
+                wrong.append(f"{name} of dtype {tensor.dtype}")
     unexpected = [name for name in tensors if name not in known and not name_map.is_unused(name)]
     return Account(tuple(missing), tuple(unexpected), tuple(wrong))
+
+
+def _convert(
+    tensors: Mapping[str, np.ndarray], name_map: NameMap, leaves: Shapes, label: str
+) -> dict[str, np.ndarray]:
+    parameters = {}
+    for module, kernel in _kernels(leaves).items():
+        source = name_map.source(module)
+        assert source is not None  # accounted for
+        weight = tensors[f"{source.conv}.weight"]
+        bias = tensors.get(f"{source.conv}.bias")
+        if source.norm is not None:
+            gamma, beta, mean, variance = (tensors[f"{source.norm}.{name}"] for name in _STATISTICS)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # told below
+                weight, bias = fold_batch_norm(
+                    weight,
+                    bias,
+                    gamma=gamma,
+                    beta=beta,
+                    mean=mean,
+                    variance=variance,
+                    epsilon=name_map.epsilon,
+                )
+        with np.errstate(over="ignore"):
+            parameters[f"{module}.kernel"] = to_kernel(weight, kernel).astype(np.float32, order="C")
+            parameters[f"{module}.bias"] = np.asarray(bias).astype(np.float32)
+    wild = [name for name, array in parameters.items() if not np.isfinite(array).all()]
+    if wild:
+        raise WeightsError(f"{label}: not a finite number in {_shortened(wild)}: get the file again")
+    return parameters
+
+
+def _kernels(leaves: Shapes) -> dict[str, tuple[int, ...]]:
+    """The kernel's shape of each module. Every module has a kernel and a bias, and nothing else."""
+    kernels = {
+        name.removesuffix(".kernel"): shape for name, shape in leaves.items() if name.endswith(".kernel")
+    }
+    expected = {f"{module}.{leaf}" for module in kernels for leaf in ("kernel", "bias")}
+    if expected != set(leaves):
+        odd = _shortened(sorted(expected.symmetric_difference(leaves)))
+        raise ValueError(f"a backbone's parameters are a kernel and a bias for each module, but for {odd}")
+    return kernels
+
+
+def _source_tensors(source: Source, kernel: tuple[int, ...]) -> dict[str, set[tuple[int, ...]]]:
+    """The tensors of one module in a checkpoint, with the shapes they may have."""
+    vector = {(kernel[-1],)}
+    shapes = {f"{source.conv}.weight": source_shapes(kernel), f"{source.conv}.bias": vector}
+    if source.norm is not None:
+        shapes |= {f"{source.norm}.{name}": vector for name in _STATISTICS}
+    return shapes
+
+
+def _shortened(names: Iterable[str], *, most: int = 4) -> str:
+    names = list(names)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -67,7 +67,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         return torch_pickle.read_legacy(path)
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightsError(f"{path} can't be read ({reason}): cut short, damaged or not plain numbers") from error
+        raise WeightsError(
+            f"{path} can't be read ({reason}): cut short, damaged or not plain numbers"
+        ) from error
 
 
 def file_format(path: str | Path) -> Format:
@@ -82,7 +84,7 @@ def file_format(path: str | Path) -> Format:
             head = file.read(16)
         size = path.stat().st_size
     except OSError as error:
-        raise WeightsError(f"can't read weights {path}: {error.strerror}") from error
+        raise WeightsError(f"can't read weights {path}: {error.strerror}; give the path of a file") from error
     if len(head) < 16:
         raise WeightsError(f"{path} is empty or cut short ({size} bytes): get it again")
     if head.startswith(b"PK\x03\x04"):

@@ -112,7 +112,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
         folder = pickled.removesuffix("data.pkl")
 
         def record(name: str) -> bytes:
-            # PyTorch never compresses; a record that claims to be small and unpacks to terabytes is no weights
+            # a few compressed bytes may unpack to terabytes, and PyTorch compresses nothing
             if records[name].compress_type != zipfile.ZIP_STORED:
                 raise WeightsError(f"{path}: {name} is compressed, which PyTorch never does: get it again")
             return archive.read(name)
@@ -131,8 +131,10 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
     """
     content = path.read_bytes()
     file = io.BytesIO(content)
-    magic, version, system = (_unpickle(_Unpickler(file, path)) for _ in range(3))
-    if magic != _MAGIC or version != _VERSION or not isinstance(system, dict):
+    # in turn: what follows a wrong one is no pickle
+    known = all(_unpickle(_Unpickler(file, path)) == number for number in (_MAGIC, _VERSION))
+    system = _unpickle(_Unpickler(file, path)) if known else None
+    if not isinstance(system, dict):
         raise WeightsError(f"{path} is a pickle, but of no PyTorch format known here: save it again")
     if not dict.get(system, "little_endian"):
         raise WeightsError(f"{path} was written on a big-endian machine: save it again on another")
@@ -196,5 +198,7 @@ def _arrays(
                 strides=[step * storage.dtype.itemsize for step in stride],
             )
         except (OverflowError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: tensor {name} does not fit its storage: get the file again") from error
+            raise WeightsError(
+                f"{path}: tensor {name} does not fit its storage: get the file again"
+            ) from error
     return arrays

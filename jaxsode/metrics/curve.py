@@ -22,7 +22,7 @@ def roc(scores: ArrayLike, *, positive: ArrayLike, negative: ArrayLike) -> tuple
         (fpr, tpr), each (distinct scores + 1,) float64, rising from 0 to exactly 1.
 
     Raises:
-        ArgumentError: shapes differ, or a weight is negative or not finite, or the weights of a class sum to 0.
+        ArgumentError: shapes differ, a weight is negative or not finite, or a class's weights sum to 0.
         NumericalError: a score is NaN, which has no place in an order.
     """
     values: NDArray[Any] = np.asarray(scores)
@@ -67,7 +67,7 @@ def area(fpr: Float64s, tpr: Float64s, *, limit: float = 1.0) -> float:
     if not 0.0 < limit <= 1.0:
         raise ArgumentError(f"the limit of the false-positive rate is {limit}: choose one in (0, 1]")
     inside = int(np.searchsorted(fpr, limit, side="right"))
-    # Where the curve rises vertically at the limit itself, the last piece has no width and its height no part.
+    # Where the curve rises vertically at the limit itself, the last piece has no width: any height will do.
     x = np.append(fpr[:inside], limit)
     y = np.append(tpr[:inside], np.interp(limit, fpr, tpr))
     return float(np.trapezoid(y, x)) / limit

@@ -13,6 +13,7 @@ SUPERSAMPLING = 2
 CANVAS = SIDE * SUPERSAMPLING
 
 Grid = np.ndarray  # (CANVAS, CANVAS) float32
+Colours = np.ndarray  # (3, CANVAS, CANVAS) float32: planes, for NumPy works along the last axis fastest
 Points = np.ndarray  # (n, 2) float, x and y
 
 
@@ -22,19 +23,27 @@ def coordinates() -> tuple[Grid, Grid]:
     return centres[None, :], centres[:, None]
 
 
+def window(centre: tuple[float, float], reach: float) -> tuple[slice, slice, Grid, Grid]:
+    """Rows and columns of the canvas within `reach` of a centre, and x and y there relative to it."""
+    columns, rows = (
+        slice(max(int((c - reach) * SUPERSAMPLING), 0), int((c + reach) * SUPERSAMPLING)) for c in centre
+    )
+    x, y = coordinates()
+    return rows, columns, x[:, columns] - np.float32(centre[0]), y[rows] - np.float32(centre[1])
+
+
 def white_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Independent N(0, 1), float32."""
     return rng.standard_normal(shape, dtype=np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, scale: float | tuple[float, float]) -> Grid:
-    """N(0, 1) noise, correlated over about `scale` pixels (or scale_y, scale_x)."""
+    """Noise of mean 0 and deviation about 1, correlated over about `scale` pixels (or scale_y, scale_x)."""
     scale_y, scale_x = scale if isinstance(scale, tuple) else (scale, scale)
     coarse = white_noise(rng, int(SIDE / scale_y) + 4, int(SIDE / scale_x) + 4)
     box = (1.0, 1.0, 1.0 + SIDE / scale_x, 1.0 + SIDE / scale_y)
-    fine = Image.fromarray(coarse).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC, box=box)
-    noise = np.asarray(fine)
-    return (noise - noise.mean()) / (noise.std() + np.float32(1e-6))
+    fine = Image.fromarray(coarse * np.float32(1.3))  # about what the interpolation takes off
+    return np.asarray(fine.resize((CANVAS, CANVAS), Image.Resampling.BICUBIC, box=box))
 
 
 def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
@@ -64,6 +73,24 @@ def stroke(points: Points, width: float) -> Grid:
     return np.asarray(sheet.reduce(fine), dtype=np.float32) / np.float32(255)
 
 
+def hairlines(
+    rng: np.random.Generator,
+    count: range,
+    *,
+    length: tuple[float, float],
+    strength: tuple[float, float],
+    wiggle: float,
+) -> Grid:
+    """The finest lines that the canvas holds, anywhere on it: 0 beside them, a value of `strength` on each."""
+    sheet = Image.new("F", (CANVAS, CANVAS))
+    for _ in range(int(rng.integers(count.start, count.stop))):
+        start = (rng.uniform(0, SIDE), rng.uniform(0, SIDE))
+        line = curve(rng, start, rng.uniform(0, 2 * np.pi), rng.uniform(*length), wiggle=wiggle)
+        path = [(float(x) * SUPERSAMPLING, float(y) * SUPERSAMPLING) for x, y in line]
+        ImageDraw.Draw(sheet).line(path, fill=rng.uniform(*strength), width=1)
+    return np.asarray(sheet)
+
+
 def blob(
     rng: np.random.Generator,
     centre: tuple[float, float],
@@ -87,7 +114,41 @@ def blob(
     return smoothstep(softness / 2, -softness / 2, distance)
 
 
-def mix(under: np.ndarray, over: np.ndarray, alpha: Grid) -> np.ndarray:
-    """`over` laid on `under` with opacity `alpha`; pictures (CANVAS, CANVAS, 3) or one colour (3,)."""
-    a = alpha[..., None]
-    return under * (1 - a) + np.asarray(over, dtype=np.float32) * a
+def rgb(red: float, green: float, blue: float) -> Colours:
+    """One colour, (3, 1, 1) float32."""
+    return np.array([red, green, blue], np.float32)[:, None, None]
+
+
+def mix(under: Colours, over: Colours, alpha: Grid) -> Colours:
+    """`over` laid on `under` with opacity `alpha` in [0, 1]."""
+    return under + (over - under) * alpha
+
+
+def lay(
+    good: Colours, changed: Colours, alpha: Grid, *, within: np.ndarray | None = None
+) -> tuple[Colours, np.ndarray]:
+    """`changed` over `good` with opacity `alpha`, `within` a region, and the region where it lies.
+
+    Where it would be all but transparent it is left off, so that the region is exact.
+    """
+    region = alpha > 0.1
+    if within is not None:
+        region &= within
+    return mix(good, changed, np.where(region, alpha, np.float32(0))), region
+
+
+def finish(
+    rng: np.random.Generator, picture: Colours, region: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the camera delivers: the picture (SIDE, SIDE, 3) and its mask (SIDE, SIDE), uint8.
+
+    A pixel of the mask is 255 where any of its subpixels lies in `region` (CANVAS, CANVAS) bool, else 0.
+    """
+    corners = [(slice(i, None, SUPERSAMPLING), slice(j, None, SUPERSAMPLING)) for i in (0, 1) for j in (0, 1)]
+    pixels = sum(picture[:, rows, columns] for rows, columns in corners) / np.float32(len(corners))
+    pixels = pixels + np.float32(0.006) * white_noise(rng, 3, SIDE, SIDE)  # of the sensor
+    levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    if region is not None:
+        mask[np.any([region[rows, columns] for rows, columns in corners], axis=0)] = 255
+    return np.ascontiguousarray(np.moveaxis(levels, 0, -1)), mask

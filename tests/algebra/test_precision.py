@@ -1,0 +1,61 @@
+"""The whitener against NumPy's inverse in float64; its derivative against differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxsode.algebra import inverse_cholesky, over_grid, whitener
+
+
+def _covariance(rng, k, n):
+    x = rng.standard_normal((n, k))
+    return (x.T @ x / n).astype(np.float32)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 5), (2, 5), (17, 40), (100, 230), (100, 20)])
+def test_is_the_inverse_of_the_factor(k, n):
+    C = _covariance(np.random.default_rng(0), k, n)
+    M = np.asarray(whitener(jnp.asarray(C), 0.01), np.float64)
+    regular = C.astype(np.float64) + 0.01 * np.eye(k)
+    np.testing.assert_array_equal(M, np.tril(M))
+    expected = np.linalg.inv(np.linalg.cholesky(regular))
+    assert np.linalg.norm(M - expected) <= 1e-4 * np.linalg.norm(expected)
+    inverse = np.linalg.inv(regular)
+    assert np.linalg.norm(M.T @ M - inverse) <= 1e-3 * np.linalg.norm(inverse)
+
+
+def test_mapped_equals_one_by_one():
+    rng = np.random.default_rng(0)
+    C = np.stack([_covariance(rng, 12, 30) for _ in range(6)]).reshape(3, 2, 12, 12)
+    grid = jax.jit(over_grid(lambda c: whitener(c, 0.01)))(C)
+    for i, j in np.ndindex(3, 2):
+        np.testing.assert_allclose(grid[i, j], whitener(jnp.asarray(C[i, j]), 0.01), rtol=1e-5, atol=1e-5)
+
+
+def test_not_positive_definite_is_nan_at_that_location_alone():
+    good = jnp.eye(3)
+    M = jax.vmap(inverse_cholesky)(jnp.stack([good, -good, good]))
+    assert np.isnan(M[1]).any()
+    np.testing.assert_array_equal(M[0], np.eye(3))
+    np.testing.assert_array_equal(M[2], np.eye(3))
+
+
+def test_derivatives():
+    C = jnp.asarray(_covariance(np.random.default_rng(0), 5, 20))
+    # symmetric by construction, so that differences stay within the symmetric matrices
+    check_grads(lambda x: whitener(jnp.asarray(x + x.T) / 2, 0.1), (C,), order=1, atol=2e-2, rtol=2e-2)
+
+
+def test_derivative_under_vmap_and_jit():
+    C = jnp.stack([jnp.asarray(_covariance(np.random.default_rng(i), 4, 9)) for i in range(3)])
+
+    def loss(c):
+        return jnp.sum(whitener(c, 0.1) ** 2)
+
+    mapped = jax.jit(jax.vmap(jax.grad(loss)))(C)
+    for i in range(3):
+        # d tr(MMᵀ)… has a closed form: MᵀM = P, ‖M‖² = tr P, dtr P = −P²
+        P = np.linalg.inv(np.asarray(C[i], np.float64) + 0.1 * np.eye(4))
+        np.testing.assert_allclose(mapped[i], -P @ P, rtol=1e-3, atol=1e-3)
