@@ -84,10 +84,14 @@ def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
     if version != FORMAT:
-        raise CheckpointError(f"{path} is a detector of format {version}, this version reads {FORMAT}: fit it again")
+        raise CheckpointError(
+            f"{path} is a detector of format {version}, this version reads {FORMAT}: fit it again"
+        )
     if backbone is None:
         if name not in registry.BACKBONES:
-            raise CheckpointError(f"{path} was fitted with the backbone {name!r}: pass it to load as `backbone`")
+            raise CheckpointError(
+                f"{path} was fitted with the backbone {name!r}: pass it to load as `backbone`"
+            )
         backbone = registry.create(name, layers=tuple(page["layers"]), dtype=jnp.dtype(page["dtype"]))
     settings = Settings(**(page["settings"] | {"size": tuple(page["settings"]["size"])}))
     arrays = _restore(path, len(jax.tree.leaves(backbone)))

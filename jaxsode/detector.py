@@ -21,7 +21,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 
 GROUP = 32
-"""Pictures embedded before the moments are updated: the H·W·k² state goes through memory once for all of them."""
+"""Pictures embedded before an update of the moments, whose H·W·k² numbers go through memory once for all."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Detector:
         def feature_batches() -> Iterator[tuple[tuple[jax.Array, ...], int]]:
             nonlocal size
             for pictures, valid in _padded(batches):
-                size = size or pictures.shape[1:3]
+                size = size or (pictures.shape[1], pictures.shape[2])
                 yield extract(backbone, pictures), valid
 
         features = _peeked(feature_batches())
@@ -168,8 +168,8 @@ class Detector:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
 
         Args:
-            pictures: (N, height, width, 3 or 1) of the size that the detector was fitted on, uint8 or float in
-                [0, 1]. Each N is compiled once: keep it the same from call to call.
+            pictures: (N, height, width, 3 or 1) of the size that the detector was fitted on, uint8 or float
+                in [0, 1]. Each N is compiled once: keep it the same from call to call.
 
         Returns:
             (N, height, width) float32, ≥ 0.
@@ -227,9 +227,7 @@ def extract(backbone: Backbone, pictures: jax.Array) -> tuple[jax.Array, ...]:
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 
-def _moments(
-    batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array
-) -> tuple[Moments, int]:
+def _moments(batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array) -> tuple[Moments, int]:
     """Moments (H, W, …) of all the pictures, and how many they were."""
     moments = group = None
     weight = np.zeros(0, np.float32)
@@ -270,7 +268,7 @@ def _update(moments: Moments, group: jax.Array, weight: jax.Array) -> Moments:
 
 @jax.jit(donate_argnums=0)
 def _factorise(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """The whitener (H, W, k, k), in the scatter's memory: row by row of the grid, so that little else is held."""
+    """The whitener (H, W, k, k), in the scatter's memory: row by row of the grid, little else is held."""
 
     def row(i: jax.Array, state: jax.Array) -> jax.Array:
         C = state[i] / count[i][:, None, None]

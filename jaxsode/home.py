@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The cache folder: $JAXSODE_HOME, or `jaxsode` under the user's cache directory. It may not exist yet."""
+    """The cache folder: $JAXSODE_HOME, or `jaxsode` in the user's cache directory. It may not exist yet."""
     if chosen := os.environ.get("JAXSODE_HOME"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -2,13 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from einops import rearrange
 from scipy import ndimage
+
+from jaxsode.errors import OutputError
 
 CLAMP = 10.0
 """Distances are drawn from 0 to this value, as in the paper; never rescaled from picture to picture."""
@@ -73,8 +78,10 @@ def panel(
     outlined = picture.copy()
     if mask is not None:
         truth = mask > 127
-        outlined[ndimage.binary_dilation(truth, np.ones((3, 3), bool)) & ~truth] = _GREEN
-    tiles = np.pad(np.stack([picture, heat, outlined]), ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255)
+        outlined[np.asarray(ndimage.binary_dilation(truth, np.ones((3, 3))), bool) & ~truth] = _GREEN
+    tiles = np.pad(
+        np.stack([picture, heat, outlined]), ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255
+    )
     return rearrange(tiles, "tile h w c -> h (tile w) c")[:, :-_GAP]
 
 
@@ -84,6 +91,49 @@ def write_panel(path: Path, panel: np.ndarray) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(panel).save(path, compress_level=3)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that holds something, or a path that can't be a folder.
+
+    Raises:
+        OutputError: naming it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"--output {folder} is a file: choose a new or an empty folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"--output {folder} holds something already: choose a new or an empty folder")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into that gets its final name when the block ends well, and goes if it does not.
+
+    Args:
+        folder: the final name; new, or an empty folder.
+
+    Yields:
+        The folder beside it to write into.
+
+    Raises:
+        OutputError: it can't be made, or something was put into `folder` meanwhile.
+    """
+    partial = folder.absolute().with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"--output {folder} can't be written ({error.strerror}): choose another") from error
+    try:
+        yield partial
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            raise OutputError(
+                f"--output {folder} can't be replaced ({error.strerror}): choose another"
+            ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -121,7 +171,9 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def table(title: str, rows: Sequence[tuple[str, Mapping[str, float | None], Mapping[str, float | None]]]) -> Any:
+def table(
+    title: str, rows: Sequence[tuple[str, Mapping[str, float | None], Mapping[str, float | None]]]
+) -> Any:
     """The terminal's table of metrics.
 
     Args:

@@ -65,8 +65,9 @@ def write(
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror}; choose another place") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"can't write {path}: {error.strerror}") from error
 
 
 def describe(path: str | Path) -> Description | None:

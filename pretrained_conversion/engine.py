@@ -65,7 +65,7 @@ def convert(
         accounts.append((name_map.name, account))
     if not accounts:
         raise WeightsError(f"{label}: there is no name map for this backbone")
-    name, account = min(accounts, key=lambda found: found[1].problems)
+    name, account = min(accounts, key=lambda found: (len(found[1].unexpected), found[1].problems))
     raise WeightsError(f"{label} (read as {name}): {account}; give weights of this very model")
 
 
@@ -73,7 +73,7 @@ def check(tensors: Mapping[str, np.ndarray], *, leaves: Shapes, whole: Shapes) -
     """The account of tensors that already bear our names and layout."""
     return Account(
         missing=tuple(name for name in leaves if name not in tensors),
-        unexpected=tuple(name for name in tensors if name not in whole and name not in leaves),
+        unexpected=tuple(sorted(name for name in tensors if name not in whole and name not in leaves)),
         wrong=tuple(
             f"{name} {tensors[name].shape} for {shape}"
             for name, shape in leaves.items()
@@ -104,7 +104,7 @@ def _account(tensors: Mapping[str, np.ndarray], name_map: NameMap, leaves: Shape
                 wrong.append(f"{name} {tensor.shape} for {max(shapes, key=len)}")
             elif tensor.dtype.kind != "f" and tensor.dtype != ml_dtypes.bfloat16:
                 wrong.append(f"{name} of dtype {tensor.dtype}")
-    unexpected = [name for name in tensors if name not in known and not name_map.is_unused(name)]
+    unexpected = sorted(name for name in tensors if name not in known and not name_map.is_unused(name))
     return Account(tuple(missing), tuple(unexpected), tuple(wrong))
 
 

@@ -7,6 +7,7 @@ pickles: a magic number, a version, the writer's byte order, the object.
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from jaxsode.errors import WeightsError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
+_MEMO = 1_000_000
 
 _DTYPES = {
     "DoubleStorage": np.float64,
@@ -59,6 +61,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: io.BytesIO, path: Path):
         super().__init__(file, encoding="utf-8")
+        self.file = file
         self.path = path
         self.storages: dict[str, _Storage] = {}
         self.allowed: dict[str, Any] = {f"torch.{name}": name for name in _DTYPES} | {
@@ -157,6 +160,12 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
 def _unpickle(unpickler: _Unpickler) -> Any:
     """One pickled object; whatever goes wrong inside is damage of the file."""
     try:
+        start = unpickler.file.tell()
+        for opcode, index, _ in pickletools.genops(unpickler.file):
+            # the unpickler's memo is an array: an index with one flipped bit would take all memory
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and index > _MEMO:
+                raise ValueError(f"memo {index}")
+        unpickler.file.seek(start)
         return unpickler.load()
     except WeightsError:
         raise

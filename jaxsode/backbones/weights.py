@@ -1,5 +1,6 @@
 """Where a backbone's weights come from: a file, the cache, an installed package, the publisher."""
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
         WeightsError: missing, damaged, of another backbone, or it does not hold just what it should.
     """
     path = Path(path)
-    whole = shapes(_whole(name))
+    whole = _whole(name, registry.BACKBONES.get(name))
     description = converted.describe(path)
     if description is None:
         tensors = engine.convert(
@@ -112,10 +113,10 @@ def shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in registry.parameters(backbone).items()}
 
 
-def _whole(name: str) -> Backbone:
-    """The backbone with all its stages, to know what else a checkpoint may hold."""
-    backbone = registry.BACKBONES.get(name)
-    return registry.create(name, layers=None if backbone is None else backbone.layers)
+@functools.cache
+def _whole(name: str, spec: registry.Spec | None) -> Shapes:
+    """The shapes of the backbone with all its stages: what else a checkpoint may hold."""
+    return shapes(registry.create(name, layers=None if spec is None else spec.layers))
 
 
 def _packaged(name: str, package: Package) -> Path:
@@ -142,10 +143,10 @@ def _download(name: str, cached: Path, progress: Progress | None) -> None:
             failures.append(str(error))
             continue
         try:
-            whole = _whole(name)
-            found = from_file(name, fetched, leaves=shapes(whole))
+            found = from_file(name, fetched, leaves=_whole(name, registry.BACKBONES[name]))
+            normalisation = registry.create(name).normalisation
             description = converted.Description(
-                name, address.url, found.sha256, whole.normalisation.mean, whole.normalisation.std
+                name, address.url, found.sha256, normalisation.mean, normalisation.std
             )
             converted.write(cached, found.tensors, description, overwrite=True)
         finally:

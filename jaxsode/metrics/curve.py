@@ -32,7 +32,7 @@ def roc(scores: ArrayLike, *, positive: ArrayLike, negative: ArrayLike) -> tuple
             f"roc: scores {values.shape}, positive {gains.shape} and negative {losses.shape} differ in shape:"
             " give three vectors of one length"
         )
-    if not np.issubdtype(values.dtype, np.number):
+    if values.dtype.kind not in "fiub":
         raise ArgumentError(f"roc: scores are {values.dtype}: give real numbers")
     if np.isnan(values).any():
         raise NumericalError(f"roc: score {np.isnan(values).argmax()} is NaN: look where it was computed")
@@ -64,10 +64,15 @@ def area(fpr: Float64s, tpr: Float64s, *, limit: float = 1.0) -> float:
     Raises:
         ArgumentError: the limit is outside (0, 1].
     """
-    if not 0.0 < limit <= 1.0:
-        raise ArgumentError(f"the limit of the false-positive rate is {limit}: choose one in (0, 1]")
+    check_limit(limit)
     inside = int(np.searchsorted(fpr, limit, side="right"))
     # Where the curve rises vertically at the limit itself, the last piece has no width: any height will do.
     x = np.append(fpr[:inside], limit)
     y = np.append(tpr[:inside], np.interp(limit, fpr, tpr))
     return float(np.trapezoid(y, x)) / limit
+
+
+def check_limit(limit: float) -> None:
+    """ArgumentError unless the limit of the false-positive rate is in (0, 1]."""
+    if not 0.0 < limit <= 1.0:
+        raise ArgumentError(f"the limit of the false-positive rate is {limit}: choose one in (0, 1]")

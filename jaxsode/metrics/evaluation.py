@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxsode.errors import ArgumentError, NumericalError
-from jaxsode.metrics.curve import Float64s, area, roc
+from jaxsode.metrics.curve import Float64s, area, check_limit, roc
 from jaxsode.metrics.pixels import LevelWeights, Protocol, level_weights
 
 Average = Literal["pooled", "paper"]
@@ -60,6 +60,7 @@ def evaluate(
         ArgumentError: shapes, kinds or ranges do not fit, or a good picture's mask has defective pixels.
         NumericalError: a map or score is NaN; the message has the picture's index.
     """
+    check_limit(pro_limit)
     scores, truth = _checked(maps, masks)
     flags = _flags(defective, len(scores))
     marked = (truth.max(axis=(1, 2)) >= HALF) & ~flags
@@ -124,6 +125,7 @@ def pro(
     Raises:
         ArgumentError, NumericalError: as `evaluate`.
     """
+    check_limit(limit)
     (weights,) = level_weights(*_checked(maps, masks), [_protocol(average, full_mask=full_mask)])
     return _area(weights, weights.region, limit=limit)
 
@@ -143,8 +145,8 @@ def image_auroc(scores: ArrayLike, defective: ArrayLike) -> float | None:
         NumericalError: a score is NaN.
     """
     values = np.asarray(scores)
-    if values.ndim != 1:
-        raise ArgumentError(f"image scores have the shape {values.shape}: give one number a picture")
+    if values.ndim != 1 or values.dtype.kind not in "fiub":
+        raise ArgumentError(f"image scores are {values.dtype} {values.shape}: give one number a picture")
     flags = _flags(defective, len(values))
     missing = np.isnan(values)
     if missing.any():
@@ -155,8 +157,6 @@ def image_auroc(scores: ArrayLike, defective: ArrayLike) -> float | None:
 
 
 def _area(weights: LevelWeights, positive: Float64s, *, limit: float) -> float | None:
-    if not 0.0 < limit <= 1.0:
-        raise ArgumentError(f"the limit of the false-positive rate is {limit}: choose one in (0, 1]")
     if not (positive.any() and weights.negative.any()):
         return None
     levels = np.arange(positive.size)

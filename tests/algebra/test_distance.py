@@ -40,11 +40,15 @@ def _reference_map(distance, size, sigma):
 def test_map_is_bilinear_then_gaussian(grid, size, sigma):
     distance = np.random.default_rng(0).gamma(3, size=grid)
     expected = _reference_map(distance, size, sigma)
-    np.testing.assert_allclose(anomaly_map(jnp.asarray(distance, jnp.float32), size, sigma=sigma), expected, rtol=2e-6)
+    np.testing.assert_allclose(
+        anomaly_map(jnp.asarray(distance, jnp.float32), size, sigma=sigma), expected, rtol=2e-6
+    )
 
 
 def test_a_constant_map_stays_constant():
-    np.testing.assert_allclose(anomaly_map(jnp.full((5, 4), 3.0), (20, 16)), np.full((20, 16), 3.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        anomaly_map(jnp.full((5, 4), 3.0), (20, 16)), np.full((20, 16), 3.0), rtol=1e-6
+    )
 
 
 def test_distance_is_the_quadratic_form():

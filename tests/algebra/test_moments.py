@@ -20,7 +20,9 @@ def _close(moments, z, tolerance=1e-5):
     # The mean itself is a float32 number: it can't be nearer than its own rounding.
     rounding = np.abs(mean).max() * np.finfo(np.float32).eps
     assert np.abs(np.asarray(moments.mean, np.float64) - mean).max() <= tolerance * spread + rounding
-    assert np.linalg.norm(np.asarray(moments.scatter) - scatter) <= tolerance * max(np.linalg.norm(scatter), 1e-12)
+    assert np.linalg.norm(np.asarray(moments.scatter) - scatter) <= tolerance * max(
+        np.linalg.norm(scatter), 1e-12
+    )
 
 
 _of_batch, _merge = jax.jit(of_batch), jax.jit(merge)
@@ -75,7 +77,9 @@ def test_the_textbook_formula_fails_where_this_one_does_not():
     textbook = jnp.einsum("ni,nj->ij", z, z) / 60 - jnp.outer(z.mean(0), z.mean(0))
     exact = np.cov(z.astype(np.float64).T, bias=True)
     assert np.linalg.norm(np.asarray(textbook) - exact) > 1e-2 * np.linalg.norm(exact)
-    assert np.linalg.norm(np.asarray(covariance(of_batch(jnp.asarray(z)))) - exact) < 1e-5 * np.linalg.norm(exact)
+    assert np.linalg.norm(np.asarray(covariance(of_batch(jnp.asarray(z)))) - exact) < 1e-5 * np.linalg.norm(
+        exact
+    )
 
 
 def test_padding_counts_for_nothing():
@@ -104,7 +108,9 @@ def test_degenerate_inputs():
 
 def test_divided_by_n():
     z = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
-    np.testing.assert_allclose(covariance(of_batch(jnp.asarray(z))), np.cov(z.T, bias=True), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        covariance(of_batch(jnp.asarray(z))), np.cov(z.T, bias=True), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 70])

@@ -63,6 +63,7 @@ def test_a_write_killed_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         converted.write(path, TENSORS, DESCRIPTION, overwrite=True)
     assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 
 
 def test_a_disk_that_can_not_be_written(tmp_path):

@@ -150,7 +150,7 @@ def test_the_map_that_fits_is_found_and_else_the_closest_is_told():
 
 def test_a_module_without_a_rule_is_missing():
     poor = NameMap(name="poor", rules=PUBLISHED.rules[:2], unused=PUBLISHED.unused)
-    assert "missing gate.kernel; unexpected se.fc.weight, se.fc.bias" in message(
+    assert "missing gate.kernel; unexpected se.fc.bias, se.fc.weight" in message(
         checkpoint(), name_maps=(poor,)
     )
 

@@ -198,6 +198,8 @@ def test_a_pickle_can_not_alter_what_reads_the_next(tmp_path, name, attribute):
         (b"}" + handmade.text("lr") + handmade.number(1) + b"s", "'lr'"),
         (b"}" + handmade.number(7) + handmade.number(1) + b"s", "entry 7"),
         (b"(" + handmade.text("module") + b"tQ", "damaged"),
+        (b"}r\xff\xff\xff\x7f", "memo 2147483647"),
+        (b"}p2147483647\n", "memo 2147483647"),
         (b"(" + handmade.text("module") + b"NNNNtQ", "no storage"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NJ\0\0\0\0))tR", "without storage"),
     ],

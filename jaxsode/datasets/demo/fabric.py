@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .marks import SIDE, Colours, Grid, coordinates, hairlines, mix, rgb, smooth_noise, smoothstep, white_noise
+from .marks import (
+    SIDE,
+    Colours,
+    Grid,
+    coordinates,
+    hairlines,
+    mix,
+    rgb,
+    smooth_noise,
+    smoothstep,
+    white_noise,
+)
 
 PITCH = 6.6  # pixels from yarn to yarn
 YARNS = 64  # more than cross any picture
@@ -73,7 +84,8 @@ class Fabric:
         twist = rng.uniform(0, 2 * np.pi, 2 * YARNS).astype(np.float32)
         rounded = np.cos(np.float32(np.pi * 0.94) * across)
         crown = np.sin(np.float32(np.pi) * afloat)
-        bright = (np.float32(0.30) + np.float32(0.78) * rounded) * (np.float32(0.70) + np.float32(0.34) * crown)
+        bright = np.float32(0.30) + np.float32(0.78) * rounded
+        bright *= np.float32(0.70) + np.float32(0.34) * crown
         bright *= np.float32(1.05) - np.float32(0.30) * across - np.float32(0.10) * afloat
         strands = along * np.float32(2 * np.pi * 2.3) + across * 5 + np.take(twist, yarn, mode="wrap")
         bright *= 1 + np.float32(0.075) * np.sin(strands)

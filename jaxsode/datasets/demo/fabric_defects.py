@@ -1,7 +1,7 @@
 """What goes wrong with a cloth.
 
-A defect takes a generator, a piece and a strength in (0, 1], faint and small to plain, and gives the canvas
-with the defect and the region (CANVAS, CANVAS) bool outside which not a subpixel differs from `piece.render()`.
+A defect takes a generator, a piece and a strength in (0, 1], faint and small to plain. It gives the canvas
+with the defect and the region (CANVAS, CANVAS) bool outside which no subpixel differs from `piece.render()`.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,21 @@ from collections.abc import Callable
 import numpy as np
 
 from .fabric import GROUND, PITCH, WARP, WEFT, Fabric
-from .marks import SIDE, Colours, Grid, blob, coordinates, curve, lay, mix, rgb, smoothstep, stroke
+from .marks import (
+    CANVAS,
+    SIDE,
+    SUPERSAMPLING,
+    Colours,
+    Grid,
+    blob,
+    coordinates,
+    curve,
+    lay,
+    mix,
+    rgb,
+    smoothstep,
+    stroke,
+)
 
 Defect = Callable[[np.random.Generator, Fabric, float], tuple[Colours, np.ndarray]]
 
@@ -72,8 +86,8 @@ def hole(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colo
     for _ in range(int(3 + radius)):
         angle = rng.uniform(0, 2 * np.pi)
         start = (centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle))
-        end = curve(rng, start, angle + np.pi + rng.uniform(-0.7, 0.7), radius * rng.uniform(0.5, 1.2), wiggle=0.2)
-        fibre = stroke(end, 0.6)
+        inwards = angle + np.pi + rng.uniform(-0.7, 0.7)
+        fibre = stroke(curve(rng, start, inwards, radius * rng.uniform(0.5, 1.2), wiggle=0.2), 0.6)
         picture = mix(picture, (WARP if rng.random() < 0.5 else WEFT) * np.float32(0.85), fibre)
         reach = np.maximum(reach, fibre)
     region = reach > 0.1
@@ -83,15 +97,11 @@ def hole(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colo
 def missing_pick(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colours, np.ndarray]:
     """A weft yarn has broken and left its place over some length."""
     u, v = piece.weave()
-    x, y = coordinates()
-    centre, reach = _somewhere(rng, margin=60), (9 + 62 * strength) / 2
-    at = (int(centre[1] * 2), int(centre[0] * 2))
+    x, y = _somewhere(rng, margin=60)
+    here = int(y * SUPERSAMPLING), int(x * SUPERSAMPLING)
     row = np.floor(v / np.float32(PITCH))
-    gone = (row == row[at]) & (np.abs(u - u[at]) < reach)
-    good, picture = piece.render(), piece.render(missing=gone)
-    # the yarns wander, so the gap is where the two pictures differ
-    region = np.abs(picture - good).max(axis=0) > 0
-    return picture, region
+    gone = (row == row[here]) & (np.abs(u - u[here]) < (9 + 62 * strength) / 2)
+    return piece.render(missing=gone), gone
 
 
 def slub(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colours, np.ndarray]:
@@ -99,11 +109,10 @@ def slub(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colo
     centre = _somewhere(rng)
     length, width = 7 + 16 * strength, PITCH * (0.9 + 0.5 * strength)
     x, y = coordinates()
+    swelling, still = np.float32(-0.35 - 0.5 * strength), np.zeros((CANVAS, CANVAS), np.float32)
     if rng.random() < 0.5:
-        bell = _around(centre, length, width)
-        return _moved(piece, np.zeros_like(bell), np.float32(-0.35 - 0.5 * strength) * bell * (y - np.float32(centre[1])))
-    bell = _around(centre, width, length)
-    return _moved(piece, np.float32(-0.35 - 0.5 * strength) * bell * (x - np.float32(centre[0])), np.zeros_like(bell))
+        return _moved(piece, still, swelling * _around(centre, length, width) * (y - np.float32(centre[1])))
+    return _moved(piece, swelling * _around(centre, width, length) * (x - np.float32(centre[0])), still)
 
 
 def stain(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Colours, np.ndarray]:
@@ -112,8 +121,9 @@ def stain(rng: np.random.Generator, piece: Fabric, strength: float) -> tuple[Col
     centre, radius = _somewhere(rng, margin=40), 4 + 17 * strength * rng.uniform(0.7, 1.0)
     wet = blob(rng, centre, radius, roughness=0.3, softness=3.0)
     for _ in range(int(rng.integers(0, 4))):
-        aside = centre + radius * rng.uniform(1.1, 1.7) * np.array([np.cos(a := rng.uniform(0, 6.28)), np.sin(a)])
-        wet = np.maximum(wet, blob(rng, tuple(aside), rng.uniform(0.08, 0.2) * radius + 0.8, softness=1.5))
+        angle, distance = rng.uniform(0, 2 * np.pi), radius * rng.uniform(1.1, 1.7)
+        aside = (centre[0] + distance * np.cos(angle), centre[1] + distance * np.sin(angle))
+        wet = np.maximum(wet, blob(rng, aside, rng.uniform(0.08, 0.2) * radius + 0.8, softness=1.5))
     edge = smoothstep(0.05, 0.5, wet) * smoothstep(1.0, 0.6, wet)
     liquid = 1 - rgb(0.42, 0.60, 0.82) * (np.float32(0.14 + 0.45 * strength) * (1 + np.float32(0.4) * edge))
     return lay(good, good * liquid, wet)

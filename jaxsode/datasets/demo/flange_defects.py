@@ -1,7 +1,7 @@
 """What goes wrong with a flange.
 
-A defect takes a generator, a part and a strength in (0, 1], faint and small to plain, and gives the canvas
-with the defect and the region (CANVAS, CANVAS) bool outside which not a subpixel differs from `part.render()`.
+A defect takes a generator, a part and a strength in (0, 1], faint and small to plain. It gives the canvas
+with the defect and the region (CANVAS, CANVAS) bool outside which no subpixel differs from `part.render()`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from .flange import BORE, GROOVE, OUTER, SCREWS, Flange
-from .marks import Colours, Grid, blob, coordinates, curve, lay, mix, rgb, smoothstep, stroke
+from .marks import Colours, blob, coordinates, curve, lay, mix, rgb, smoothstep, stroke
 from .screws import COUNTERBORE
 
 Defect = Callable[[np.random.Generator, Flange, float], tuple[Colours, np.ndarray]]
@@ -64,7 +64,8 @@ def tint(rng: np.random.Generator, part: Flange, strength: float) -> tuple[Colou
     patch = blob(rng, _on_face(rng, part), radius, softness=radius * 0.9)
     straw, blue = rgb(1.06, 0.95, 0.68), rgb(0.80, 0.90, 1.22)
     temper = straw + (blue - straw) * smoothstep(0.45, 0.95, patch)
-    return lay(good, good * (1 + (temper - 1) * np.float32(0.30 + 0.6 * strength)), patch, within=_metal(part))
+    tempered = good * (1 + (temper - 1) * np.float32(0.30 + 0.6 * strength))
+    return lay(good, tempered, patch, within=_metal(part))
 
 
 def missing_screw(rng: np.random.Generator, part: Flange, strength: float) -> tuple[Colours, np.ndarray]:
@@ -73,9 +74,8 @@ def missing_screw(rng: np.random.Generator, part: Flange, strength: float) -> tu
     good = part.render()
     if strength < 0.6:
         angle, distance = rng.uniform(0, 2 * np.pi), 1.4 + 2.4 * strength
-        return _compare(
-            good, part.render(askew=(index, distance * float(np.cos(angle)), distance * float(np.sin(angle))))
-        )
+        askew = (index, distance * float(np.cos(angle)), distance * float(np.sin(angle)))
+        return _compare(good, part.render(askew=askew))
     x, y = coordinates()
     centre = part.screw(index)
     recess = np.hypot(x - np.float32(centre[0]), y - np.float32(centre[1])) < COUNTERBORE
@@ -103,7 +103,8 @@ def crack(rng: np.random.Generator, part: Flange, strength: float) -> tuple[Colo
     main = curve(rng, start, direction, 10 + 26 * strength, wiggle=0.22)
     lines = stroke(main, 0.7 + 0.7 * strength)
     if strength > 0.5:
-        fork = curve(rng, tuple(main[len(main) // 2]), direction + 0.7, 7 + 10 * strength, wiggle=0.25)
+        middle = (float(main[len(main) // 2, 0]), float(main[len(main) // 2, 1]))
+        fork = curve(rng, middle, direction + 0.7, 7 + 10 * strength, wiggle=0.25)
         lines = np.maximum(lines, stroke(fork, 0.7))
     return lay(good, good * np.float32(0.25), np.float32(0.40 + 0.55 * strength) * lines, within=plate)
 
@@ -112,9 +113,10 @@ def nick(rng: np.random.Generator, part: Flange, strength: float) -> tuple[Colou
     """A piece broken out of the rim: one sees the belt, and the bright break."""
     good = part.render()
     angle, size = rng.uniform(0, 2 * np.pi), 2.5 + 9 * strength * rng.uniform(0.8, 1.0)
-    centre = tuple(c + (OUTER - 0.5) * float(f(angle)) for c, f in zip(part.centre, (np.cos, np.sin), strict=True))
-    bite = blob(rng, centre, size, roughness=0.45, softness=0.8)
-    floor = blob(rng, tuple(np.asarray(centre) + 1.3), size - 1.0, roughness=0.45, softness=0.8)
+    x = part.centre[0] + (OUTER - 0.5) * float(np.cos(angle))
+    y = part.centre[1] + (OUTER - 0.5) * float(np.sin(angle))
+    bite = blob(rng, (x, y), size, roughness=0.45, softness=0.8)
+    floor = blob(rng, (x + 1.3, y + 1.3), size - 1.0, roughness=0.45, softness=0.8)
     broken = mix(good * np.float32(0.35) + rgb(0.55, 0.56, 0.58), rgb(0.055, 0.06, 0.065), floor)
     return lay(good, broken, bite, within=_metal(part))
 

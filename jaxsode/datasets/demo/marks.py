@@ -81,7 +81,7 @@ def hairlines(
     strength: tuple[float, float],
     wiggle: float,
 ) -> Grid:
-    """The finest lines that the canvas holds, anywhere on it: 0 beside them, a value of `strength` on each."""
+    """The finest lines that the canvas holds, anywhere on it: 0 beside them, one of `strength` on each."""
     sheet = Image.new("F", (CANVAS, CANVAS))
     for _ in range(int(rng.integers(count.start, count.stop))):
         start = (rng.uniform(0, SIDE), rng.uniform(0, SIDE))

@@ -70,7 +70,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def forward(self, x):
-        """Normalised pictures (N, 3, height, width) → the last outputs at strides 4, 8, 16, and the logits."""
+        """Normalised pictures (N, 3, height, width) → the last maps of strides 4, 8, 16, and the logits."""
         x = F.relu6(self._bn0(self._conv_stem(x)))
         maps = {}
         for i, block in enumerate(self._blocks):

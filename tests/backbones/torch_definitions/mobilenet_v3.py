@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-# the paper's Tables 1 and 2: kernel, expanded, out, squeeze-excite, hard-swish, stride; a list a stage of timm's
+# the paper's Tables 1 and 2: kernel, expanded, out, squeeze-excite, hard-swish, stride; a list per stage
 LARGE = (
     [(3, 16, 16, 0, 0, 1)],
     [(3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1)],

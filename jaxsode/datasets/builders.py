@@ -1,0 +1,82 @@
+"""TFDS builders: encoded pictures and masks, byte for byte as they came, in array_record files.
+
+This and `prepared.py`, which imports it late, are all that knows TensorFlow Datasets. TensorFlow itself is
+not needed: an `Image` feature that is given encoded bytes stores them as they are; we read them back with TFDS's
+decoding skipped, and decode with Pillow.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from .dataset import Record
+
+SPLIT = "pictures"  # one, in order: folds and parts are lists of indices into it
+
+
+class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Stores records in their order, and keeps the list of examples as metadata."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    CHANNELS: ClassVar[int]
+    DESCRIPTION: ClassVar[str]
+    HOMEPAGE: ClassVar[str | None] = None
+
+    def __init__(self, *, records: Callable[[], Iterable[Record]], **settings: Any):
+        """`records` gives what is to be stored; `settings` are TFDS's own."""
+        self._records = records
+        self._metadata = tfds.core.MetadataDict(examples=[])
+        super().__init__(**settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.DESCRIPTION,
+            homepage=self.HOMEPAGE,
+            features=tfds.features.FeaturesDict(
+                {
+                    "name": tfds.features.Text(),
+                    "fold": tfds.features.Text(),
+                    "defective": tfds.features.Scalar(dtype=np.bool_),
+                    "picture": tfds.features.Image(shape=(None, None, self.CHANNELS)),
+                    "mask": tfds.features.Image(shape=(None, None, 1)),
+                }
+            ),
+            metadata=self._metadata,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+        del dl_manager  # nothing is downloaded
+        return {SPLIT: self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        listed = []
+        for key, record in enumerate(self._records()):
+            listed.append(asdict(record.example))
+            yield key, {**listed[-1], "picture": record.picture, "mask": record.mask}
+        self._metadata["examples"] = listed
+
+    def _log_download_bytes(self) -> None:
+        """Says nothing: a library doesn't print."""
+
+    def _log_download_done(self) -> None:
+        """Says nothing: a library doesn't print."""
+
+
+class Kolektor(_Pictures):
+    """KolektorSDD, grey."""
+
+    CHANNELS = 1
+    DESCRIPTION = "KolektorSDD: electrical commutators, 399 grey pictures of 50 units, 52 with cracks."
+    HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
+
+
+class Demo(_Pictures):
+    """The generated data set, in colour."""
+
+    CHANNELS = 3
+    DESCRIPTION = "Generated pictures of a flange and of a twill, good and defective, with exact masks."

@@ -1,0 +1,127 @@
+"""KolektorSDD: 399 grey pictures of electrical commutators, 52 of them cracked, in three folds by unit.
+
+Published by Kolektor Group and ViCoS Lab, Ljubljana (Tabernik et al., J. Intell. Manuf. 2020), under
+CC BY-NC-SA 4.0. Each fold is tested on, and the good pictures of the other two are trained on.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxsode.errors import DataError
+from jaxsode.home import home
+
+from .dataset import Dataset, Example, Part, Progress, Record
+from .decode import check_pair
+from .files import Files, FolderFiles, ZipFiles, fingerprint
+from .pipeline import WORKERS
+from .prepared import prepared
+from .workers import in_order
+
+HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
+SIZE = (704, 256)
+
+# The published split: the numbers of the units that each fold is tested on.
+FOLDS = {
+    "1": (2, 8, 9, 10, 15, 19, 21, 25, 27, 28, 30, 37, 38, 41, 43, 46, 47),
+    "2": (1, 3, 4, 6, 11, 17, 22, 24, 29, 31, 32, 36, 39, 40, 42, 44, 48),
+    "3": (5, 7, 12, 13, 14, 16, 18, 20, 23, 26, 33, 34, 35, 45, 49, 50),
+}
+_FOLD_OF_UNIT = {f"kos{unit:02d}": fold for fold, units in FOLDS.items() for unit in units}
+
+_UNIT = re.compile(r"kos\d+")
+_FILE = re.compile(r"Part(?P<part>\d+)(?P<label>_label)?\.(jpe?g|png|bmp|tiff?)", re.IGNORECASE)
+
+Pair = tuple[str, int, str, str]  # unit, part, the picture's file, the mask's file
+
+
+def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+    """KolektorSDD.
+
+    Args:
+        data_dir: the published zip, the unpacked folder, or a folder that holds either; by default
+            $JAXSODE_HOME/datasets. It is only read.
+        progress: called while the pictures are checked, the first time.
+
+    Raises:
+        DataError: the data are missing or something is wrong with them.
+    """
+    files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
+    pairs = _pairs(files)
+    key = fingerprint(
+        files, ((f"{unit}/{part} {i}", name) for unit, part, *both in pairs for i, name in enumerate(both))
+    )
+    examples, records = prepared("kolektor", key, lambda: _records(files, pairs, progress))
+    return Dataset(
+        name="kolektor",
+        size=SIZE,
+        channels=1,
+        folds=tuple(FOLDS),
+        paper_full_mask=True,
+        examples=examples,
+        splits={(fold, part): _split(examples, fold, part) for fold in FOLDS for part in ("train", "test")},
+        records=records,
+        source=str(files.path),
+    )
+
+
+def _find(path: Path) -> Files:
+    remedy = f"get KolektorSDD.zip again from {HOMEPAGE}"
+    if path.is_file():
+        return ZipFiles(path, remedy)
+    for folder in (path, path / "KolektorSDD"):
+        if (files := FolderFiles(folder, "kos*/*")).names:
+            return files
+    if (path / "KolektorSDD.zip").is_file():
+        return ZipFiles(path / "KolektorSDD.zip", remedy)
+    what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
+    raise DataError(
+        f"{path} {what}: get KolektorSDD.zip from {HOMEPAGE} and give its path, or the folder it is unpacked "
+        "in (with kos01 … kos50), as --data-dir"
+    )
+
+
+def _pairs(files: Files) -> list[Pair]:
+    """Every picture with its mask, by unit and part."""
+    pictures: dict[tuple[str, int], str] = {}
+    masks: dict[tuple[str, int], str] = {}
+    for name in files.names:
+        *_, unit, file = "", *name.split("/")
+        match = _FILE.fullmatch(file)
+        if match is None or not _UNIT.fullmatch(unit):
+            continue  # a read-me, or what an operating system leaves behind
+        if unit not in _FOLD_OF_UNIT:
+            raise DataError(
+                f"{files.path} has a unit {unit}, which no fold of KolektorSDD (kos01 … kos50) has: remove it"
+            )
+        kind = masks if match["label"] else pictures
+        other = kind.setdefault((unit, int(match["part"])), name)
+        if other != name:
+            raise DataError(f"{files.path} has both {other} and {name}: remove one of them")
+    if not pictures:
+        raise DataError(f"{files.path} holds no pictures kosNN/PartM.jpg: get the data set from {HOMEPAGE}")
+    for key in sorted(pictures.keys() ^ masks.keys()):
+        missing, present = ("mask", pictures[key]) if key in pictures else ("picture", masks[key])
+        wanted = f"{key[0]}/Part{key[1]}" + ("_label.bmp" if missing == "mask" else ".jpg")
+        raise DataError(f"{files.path} has {present} but no {missing} {wanted}: add it, or remove the other")
+    return [(unit, part, pictures[unit, part], masks[unit, part]) for unit, part in sorted(pictures)]
+
+
+def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iterator[Record]:
+    def record(pair: Pair) -> Record:
+        unit, part, picture_name, mask_name = pair
+        picture, mask = files.read(picture_name), files.read(mask_name)
+        where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
+        defective = check_pair(picture, mask, channels=1, where=where)
+        return Record(Example(f"{unit}/Part{part}", defective, _FOLD_OF_UNIT[unit]), picture, mask)
+
+    for done, checked in enumerate(in_order(record, pairs, workers=WORKERS, ahead=4 * WORKERS), start=1):
+        yield checked
+        if progress is not None:
+            progress(done, len(pairs))
+
+
+def _split(examples: tuple[Example, ...], fold: str, part: Part) -> tuple[int, ...]:
+    if part == "test":
+        return tuple(i for i, example in enumerate(examples) if example.fold == fold)
+    return tuple(i for i, example in enumerate(examples) if example.fold != fold and not example.defective)

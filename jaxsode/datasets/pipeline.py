@@ -1,0 +1,104 @@
+"""The one input pipeline: batches of decoded pictures, always of the same shape."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from jaxsode.errors import ArgumentError
+
+from .dataset import Dataset, Progress
+from .workers import in_order
+
+WORKERS = min(os.cpu_count() or 1, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B pictures, of which the first `valid` are real and the rest repeat the last of them.
+
+    Attributes:
+        pictures: uint8 (B, height, width, C).
+        valid: how many rows are real, 1 … B.
+        indices: of the real rows, into `Dataset.examples`.
+        masks: uint8 (B, height, width), or None where they weren't asked for.
+    """
+
+    pictures: np.ndarray
+    valid: int
+    indices: tuple[int, ...]
+    masks: np.ndarray | None
+
+
+def batches(
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    size: tuple[int, int] | None = None,
+    workers: int = WORKERS,
+    prefetch: int = 2,
+    with_masks: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Batch]:
+    """The pictures `indices` of a data set, in that order, B at a time.
+
+    The last batch is padded to B too, so that whatever is compiled for the batch's shape is compiled once.
+    Threads decode up to `prefetch` batches ahead while the caller computes; close the iterator (or drop it)
+    to stop them early.
+
+    Args:
+        dataset: where the pictures are.
+        indices: which, and in which order; into `dataset.examples`.
+        batch_size: B ≥ 1.
+        size: (height, width), by default the data set's own.
+        workers: threads that decode, ≥ 1.
+        prefetch: batches decoded ahead, ≥ 1. The pipeline holds up to (prefetch + 1) · B pictures.
+        with_masks: whether to decode the masks as well.
+        progress: called with (pictures done, pictures in all) each time a batch has been used.
+
+    Raises:
+        ArgumentError: a number below its range, or an index that isn't the data set's.
+        DataError: (while iterating) a picture that can't be decoded.
+    """
+    for name, value in (("batch_size", batch_size), ("workers", workers), ("prefetch", prefetch)):
+        if value < 1:
+            raise ArgumentError(f"{name} is {value}: it must be at least 1")
+    if size is not None and min(size) < 1:
+        raise ArgumentError(f"size is {size[0]} × {size[1]}: height and width must be at least 1")
+    for index in indices:
+        if not 0 <= index < len(dataset.examples):
+            last = len(dataset.examples) - 1
+            raise ArgumentError(f"{dataset.name} has no picture {index}: indices go from 0 to {last}")
+
+    def decode(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        mask = dataset.mask(index, size=size) if with_masks else None
+        return dataset.picture(index, size=size), mask
+
+    def generate() -> Iterator[Batch]:
+        decoded = in_order(decode, indices, workers=workers, ahead=batch_size * prefetch)
+        try:
+            for start in range(0, len(indices), batch_size):
+                taken = tuple(int(index) for index in indices[start : start + batch_size])
+                yield _collate(list(islice(decoded, batch_size)), taken, batch_size)
+                if progress is not None:
+                    progress(start + len(taken), len(indices))
+        finally:
+            decoded.close()
+
+    return generate()
+
+
+def _collate(
+    decoded: list[tuple[np.ndarray, np.ndarray | None]], indices: tuple[int, ...], batch_size: int
+) -> Batch:
+    rows = [*range(len(decoded)), *[len(decoded) - 1] * (batch_size - len(decoded))]
+    masks = [decoded[row][1] for row in rows]
+    return Batch(
+        pictures=np.stack([decoded[row][0] for row in rows]),
+        valid=len(decoded),
+        indices=indices,
+        masks=np.stack([mask for mask in masks if mask is not None]) if masks[0] is not None else None,
+    )

@@ -1,0 +1,93 @@
+"""Data sets prepared once: in $JAXSODE_HOME/datasets, keyed by a fingerprint of what they were made from."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from jaxsode.errors import DataError
+from jaxsode.home import home
+
+from .dataset import Example, Record, Records
+
+
+def prepared(
+    name: str, fingerprint: str, records: Callable[[], Iterable[Record]]
+) -> tuple[tuple[Example, ...], Records]:
+    """The examples of a data set and their encoded files, prepared now if they weren't yet.
+
+    A prepared folder gets its name when it is complete, by a rename: there is no half of one. Two processes
+    that prepare the same data at once both succeed, and one of the two results is kept.
+
+    Args:
+        name: of the data set, and of its builder.
+        fingerprint: changes whenever the records would.
+        records: gives them, in order; called only where there is something to prepare.
+
+    Raises:
+        DataError: the folder can't be written, or what lies there is damaged; and whatever `records` raises.
+    """
+    folder = home() / "datasets" / name / fingerprint
+    if not folder.exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent)
+        except OSError as error:
+            raise DataError(
+                f"can't write prepared data into {folder.parent}: set JAXSODE_HOME to a folder where "
+                f"you may write ({error.strerror})"
+            ) from error
+        with temporary as unfinished:
+            complete = _build(name, Path(unfinished), records)
+            try:
+                complete.rename(folder)
+            except OSError:
+                if not folder.exists():  # if it does, another process was faster, with the same result
+                    raise
+    return _open(folder)
+
+
+def _build(name: str, into: Path, records: Callable[[], Iterable[Record]]) -> Path:
+    import tensorflow_datasets as tfds
+
+    from . import builders
+
+    builder_class = {"kolektor": builders.Kolektor, "demo": builders.Demo}[name]
+    builder = builder_class(records=records, data_dir=into, file_format="array_record")
+    tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare()
+    finally:
+        tfds.enable_progress_bar()
+    return Path(builder.data_dir)
+
+
+class _StoredRecords:
+    """The records of a prepared folder. The files carry checksums: what is damaged is not read wrongly."""
+
+    def __init__(self, folder: Path, source: Sequence[Mapping[str, bytes]]):
+        self._folder, self._source = folder, source
+
+    def __getitem__(self, index: int, /) -> Mapping[str, bytes]:
+        try:
+            return self._source[index]
+        except (OSError, RuntimeError) as error:
+            raise _damaged(self._folder) from error
+
+
+def _open(folder: Path) -> tuple[tuple[Example, ...], Records]:
+    import tensorflow_datasets as tfds
+
+    from .builders import SPLIT
+
+    skip = tfds.decode.SkipDecoding()
+    try:
+        builder: tfds.core.DatasetBuilder = tfds.builder_from_directory(folder)
+        source = builder.as_data_source(SPLIT, decoders={"picture": skip, "mask": skip})
+        listed = dict(builder.info.metadata or {})["examples"]
+    except Exception as error:  # TFDS, protobuf and array_record each have their own
+        raise _damaged(folder) from error
+    return tuple(Example(**example) for example in listed), _StoredRecords(folder, source)
+
+
+def _damaged(folder: Path) -> DataError:
+    return DataError(f"the prepared data in {folder} are damaged: delete that folder, it will be made again")

@@ -1,0 +1,103 @@
+"""Feature maps of a data set's pictures: extracted once for all folds, k and seeds, where memory allows."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+import psutil
+
+from jaxsode.backbones.protocol import Backbone
+from jaxsode.datasets import Batch, Dataset, batches
+from jaxsode.detector import extract
+
+FeatureMaps = tuple[jax.Array, ...]
+
+MEMORY_SHARE = 0.4
+"""Of the memory that is free at the start: what kept feature maps may take."""
+
+
+class Features:
+    """Batches of feature maps by the pictures' indices.
+
+    Pictures that are asked for more than once are extracted once, by `prepare`, and kept in host memory if
+    all of them fit; else every call decodes and extracts again, and nothing is kept.
+
+    Args:
+        backbone: extracts them.
+        dataset: decodes the pictures.
+        size: (height, width) they are resized to.
+        batch_size: pictures in each batch; the last is padded.
+        workers: threads that decode.
+    """
+
+    def __init__(
+        self, backbone: Backbone, dataset: Dataset, *, size: tuple[int, int], batch_size: int, workers: int
+    ):
+        self.backbone = backbone
+        self.dataset = dataset
+        self.size = size
+        self.batch_size = batch_size
+        self.workers = workers
+        self._kept: list[np.ndarray] = []
+        self._row: dict[int, int] = {}
+
+    def bytes_per_picture(self) -> int:
+        """What the feature maps of one picture take."""
+        picture = jax.ShapeDtypeStruct((1, *self.size, 3), np.uint8)
+        maps = jax.eval_shape(extract, self.backbone, picture)
+        return sum(math.prod(m.shape) * m.dtype.itemsize for m in maps)
+
+    def prepare(
+        self, uses: Iterable[int], *, progress: Callable[[int], None], memory: int | None = None
+    ) -> int:
+        """Extract and keep what is used more than once.
+
+        Args:
+            uses: an index for every time that a picture will be asked for.
+            progress: called with the number of pictures just done.
+            memory: bytes that may be taken; a share of what is free by default.
+
+        Returns:
+            How many pictures are kept.
+        """
+        repeated = sorted(index for index, times in Counter(uses).items() if times > 1)
+        memory = int(MEMORY_SHARE * psutil.virtual_memory().available) if memory is None else memory
+        if not repeated or len(repeated) * self.bytes_per_picture() > memory:
+            return 0
+        for batch, maps in self._extracted(repeated):
+            if not self._kept:
+                self._kept = [np.empty((len(repeated), *m.shape[1:]), m.dtype) for m in maps]
+            start = len(self._row)
+            for kept, m in zip(self._kept, maps, strict=True):
+                kept[start : start + batch.valid] = np.asarray(m)[: batch.valid]
+            self._row.update((int(index), start + i) for i, index in enumerate(batch.indices[: batch.valid]))
+            progress(batch.valid)
+        return len(repeated)
+
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[FeatureMaps, int]]:
+        """Feature maps of these pictures, in order, and how many of each batch's rows count.
+
+        Args:
+            indices: of the data set's examples.
+
+        Yields:
+            Maps (batch_size, h, w, C) for each scale, and the number of real rows.
+        """
+        if not all(index in self._row for index in indices):
+            for batch, maps in self._extracted(indices):
+                yield maps, batch.valid
+            return
+        for start in range(0, len(indices), self.batch_size):
+            part = list(indices[start : start + self.batch_size])
+            rows = [self._row[index] for index in part]
+            rows += [rows[-1]] * (self.batch_size - len(rows))
+            yield tuple(jax.device_put([kept[rows] for kept in self._kept])), len(part)
+
+    def _extracted(self, indices: Sequence[int]) -> Iterator[tuple[Batch, FeatureMaps]]:
+        decoded = batches(
+            self.dataset, indices, size=self.size, batch_size=self.batch_size, workers=self.workers
+        )
+        for batch in decoded:
+            yield batch, extract(self.backbone, batch.pictures)

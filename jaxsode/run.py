@@ -1,0 +1,261 @@
+"""python -m jaxsode.run: fit on a data set's good pictures, score its test pictures, report."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from jaxsode import backbones, datasets, metrics, report
+from jaxsode.config import Config, Setting, recorded, settings, with_defaults
+from jaxsode.detector import Detector
+from jaxsode.errors import ArgumentError, JaxsodeError
+from jaxsode.features import Features
+from jaxsode.measure import Stopwatch, environment, peak_memory
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices of the pictures to fit on and to score; the latter's decoded pictures, masks and labels.
+
+    pictures (N, height, width, C) uint8, masks (N, height, width) uint8, defective (N,) bool.
+    """
+
+    name: str
+    train: Sequence[int]
+    test: Sequence[int]
+    pictures: np.ndarray
+    masks: np.ndarray
+    defective: np.ndarray
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for a mistake of the user's."""
+    config = tyro.cli(Config, prog="python -m jaxsode.run", args=arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        run(config, console)
+    except JaxsodeError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was written")
+        return 130
+    return 0
+
+
+def run(config: Config, console: Console) -> Path:
+    """Do what the command does.
+
+    Args:
+        config: what was asked for.
+        console: for progress and the table.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        JaxsodeError: a mistake of the user's; nothing is written then.
+    """
+    config = with_defaults(config)
+    output = config.output
+    assert output is not None
+    report.check_output(output)
+    stopwatch = Stopwatch()
+    backbone, weights = _backbone(config, console)
+    sweep = settings(config, sum(backbone.channels))
+    dataset = datasets.load(config.dataset, data_dir=config.data_dir)
+    size = config.size or dataset.size
+    assert config.batch_size is not None
+    features = Features(backbone, dataset, size=size, batch_size=config.batch_size, workers=config.workers)
+    summaries = []
+    with _progress(console) as progress, report.whole_folder(output) as folder:
+        folds = [_fold(dataset, name, size, config) for name in _fold_names(config, dataset)]
+        uses = [index for fold in folds for index in (*fold.train, *fold.test)]
+        task = progress.add_task("features", total=len(set(uses)))
+        with stopwatch("extract_s"):
+            kept = features.prepare(uses * len(sweep), progress=lambda n: progress.advance(task, n))
+        progress.update(task, visible=False)
+        for setting in sweep:
+            into = folder if len(sweep) == 1 else folder / str(setting)
+            scored = [_run_fold(config, features, fold, setting, into, stopwatch, progress) for fold in folds]
+            summary = {"setting": vars(setting), "folds": scored} | report.summarise(scored)
+            summaries.append(summary)
+            result = summary | {
+                "config": recorded(config),
+                "weights": weights,
+                "timing": _timing(stopwatch, scored, kept),
+                "memory": peak_memory(),
+                "environment": environment(),
+            }
+            report.write_json(into / "metrics.json", result)
+        if len(sweep) > 1:
+            report.write_json(folder / "summary.json", summaries)
+    _print(console, config, summaries, weights)
+    console.print(str(output), markup=False)
+    return output
+
+
+def _backbone(config: Config, console: Console) -> tuple[backbones.Backbone, dict[str, str]]:
+    """The backbone, and where its weights are from."""
+    assert config.backbone is not None
+    backbone = backbones.create(config.backbone, layers=config.layers, dtype=jnp.dtype(config.dtype))
+    if config.weights == "random":
+        return backbone, {"source": "random", "note": "random weights: the numbers mean nothing"}
+    with _progress(console) as progress:
+        task = progress.add_task("weights", total=None, visible=False)
+
+        def downloaded(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        found = backbones.find(
+            config.backbone, weights=config.weights, leaves=backbones.shapes(backbone), progress=downloaded
+        )
+    backbone = backbones.with_parameters(backbone, found.tensors)
+    return backbone, {"source": found.source, "sha256": found.sha256}
+
+
+def _fold_names(config: Config, dataset: datasets.Dataset) -> tuple[str, ...]:
+    if config.fold == ("all",):
+        return dataset.folds
+    for name in config.fold:
+        if name not in dataset.folds:
+            raise ArgumentError(
+                f"--fold {name} is unknown to {dataset.name}: choose {', '.join(dataset.folds)} or all"
+            )
+    return tuple(dict.fromkeys(config.fold))
+
+
+def _fold(dataset: datasets.Dataset, name: str, size: tuple[int, int], config: Config) -> Fold:
+    train, test = dataset.split(name, "train").indices, dataset.split(name, "test").indices
+    pictures, masks = [], []
+    assert config.batch_size is not None
+    decoded = datasets.batches(
+        dataset, test, size=size, batch_size=config.batch_size, workers=config.workers, with_masks=True
+    )
+    for batch in decoded:
+        assert batch.masks is not None
+        pictures.append(batch.pictures[: batch.valid])
+        masks.append(batch.masks[: batch.valid])
+    defective = np.array([dataset.examples[i].defective for i in test])
+    return Fold(name, train, test, np.concatenate(pictures), np.concatenate(masks), defective)
+
+
+def _run_fold(
+    config: Config,
+    features: Features,
+    fold: Fold,
+    setting: Setting,
+    folder: Path,
+    stopwatch: Stopwatch,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit, score, evaluate, and write the fold's maps and detector into the folder; returns its metrics."""
+    assert config.epsilon is not None
+    assert config.sigma is not None
+
+    def counted(indices: Sequence[int], what: str) -> Iterator[tuple[Any, int]]:
+        """The feature maps, with a progress bar that goes when it is full."""
+        task = progress.add_task(f"{setting} · fold {fold.name} · {what}", total=len(indices))
+        for maps, valid in features.batches(indices):
+            yield maps, valid
+            progress.advance(task, valid)
+        progress.remove_task(task)
+
+    with stopwatch("fit_s"):
+        detector = Detector.fit_features(
+            counted(fold.train, "fit"),
+            features.backbone,
+            size=features.size,
+            k=setting.k,
+            embedding=setting.embedding,
+            epsilon=config.epsilon,
+            seed=setting.seed,
+            sigma=config.sigma,
+        )
+    with stopwatch("score_s"):
+        maps = np.concatenate(
+            [
+                np.asarray(detector.anomaly_map_of_features(maps))[:valid]
+                for maps, valid in counted(fold.test, "score")
+            ]
+        )
+    full = features.dataset.paper_full_mask
+    scores = metrics.evaluate(maps, fold.masks, fold.defective, paper_full_mask=full)
+    _draw(config, features.dataset, fold, maps, folder / "maps" / fold.name)
+    if config.save_detector:
+        detector.save(folder / "detector" / fold.name)
+    return {"fold": fold.name, "train": len(fold.train), "test": len(fold.test)} | dict(scores)
+
+
+def _draw(config: Config, dataset: datasets.Dataset, fold: Fold, maps: np.ndarray, folder: Path) -> None:
+    """A panel for each test picture that was asked for."""
+    for row, index in enumerate(fold.test):
+        defective = bool(fold.defective[row])
+        if config.maps == "all" or (config.maps == "defective" and defective):
+            mask = fold.masks[row] if defective else None
+            panel = report.panel(fold.pictures[row], maps[row], mask, colours=config.colours)
+            report.write_panel(folder / f"{dataset.examples[index].name.replace('/', '-')}.png", panel)
+
+
+def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float]:
+    """Seconds, and the pictures scored a second: each one's features and its map."""
+    seconds = stopwatch.take()
+    tested = sum(fold["test"] for fold in folds)
+    each = seconds["score_s"] / tested + (seconds["extract_s"] / extracted if extracted else 0)
+    return seconds | {"pictures_per_s": 1 / each}
+
+
+def _print(
+    console: Console, config: Config, summaries: Sequence[dict[str, Any]], weights: dict[str, str]
+) -> None:
+    if len(summaries) == 1:
+        (only,) = summaries
+        rows = [(f"fold {fold['fold']}", report.flatten(fold), {}) for fold in only["folds"]]
+        if len(rows) > 1:
+            rows.append(("mean ± std", only["mean"], only["std"]))
+        title = f"{config.dataset} · {config.backbone} · {Setting(**only['setting'])}"
+    else:
+        rows = [(str(Setting(**s["setting"])), s["mean"], s["std"]) for s in summaries]
+        title = f"{config.dataset} · {config.backbone} · mean ± std over folds"
+    console.print(report.table(title, rows))
+    if "note" in weights:
+        console.print(weights["note"], style="yellow")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class _Rate(ProgressColumn):
+    """Pictures per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
