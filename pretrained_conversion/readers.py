@@ -107,7 +107,7 @@ def _zip_format(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} is cut short or damaged ({error}): get it again") from error
     if any(torch_pickle.is_pickle_record(name) for name in names):
         return "torch zip"

@@ -163,7 +163,7 @@ def _unpickle(unpickler: _Unpickler) -> Any:
         start = unpickler.file.tell()
         for opcode, index, _ in pickletools.genops(unpickler.file):
             # the unpickler's memo is an array: an index with one flipped bit would take all memory
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and index > _MEMO:
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (index or 0) > _MEMO:
                 raise ValueError(f"memo {index}")
         unpickler.file.seek(start)
         return unpickler.load()

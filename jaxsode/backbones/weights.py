@@ -104,7 +104,9 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
     tensors = readers.read(path)
     account = engine.check(tensors, leaves=leaves, whole=whole)
     if account.problems:
-        raise WeightsError(f"{path} does not fit {name}: {account}; convert the weights again, all layers")
+        raise WeightsError(
+            f"{path} does not fit {name}: {account}; convert the published file again, see --layers"
+        )
     return Weights({leaf: tensors[leaf] for leaf in leaves}, description.source, description.sha256)
 
 

@@ -1,8 +1,8 @@
 """TFDS builders: encoded pictures and masks, byte for byte as they came, in array_record files.
 
 This and `prepared.py`, which imports it late, are all that knows TensorFlow Datasets. TensorFlow itself is
-not needed: an `Image` feature that is given encoded bytes stores them as they are; we read them back with TFDS's
-decoding skipped, and decode with Pillow.
+not needed: an `Image` feature that is given encoded bytes stores them as they are; they are read back with
+decoding skipped, and decoded by Pillow.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -81,8 +81,11 @@ def _open(folder: Path) -> tuple[tuple[Example, ...], Records]:
 
     skip = tfds.decode.SkipDecoding()
     try:
-        builder: tfds.core.DatasetBuilder = tfds.builder_from_directory(folder)
-        source = builder.as_data_source(SPLIT, decoders={"picture": skip, "mask": skip})
+        builder = tfds.builder_from_directory(folder)
+        source = builder.as_data_source(  # whose decorator hides its parameters from type checkers
+            split=SPLIT,  # pyright: ignore[reportCallIssue]
+            decoders={"picture": skip, "mask": skip},
+        )
         listed = dict(builder.info.metadata or {})["examples"]
     except Exception as error:  # TFDS, protobuf and array_record each have their own
         raise _damaged(folder) from error

@@ -49,7 +49,10 @@ def test_every_backbone_keeps_the_protocol(name):
     assert [m.shape for m in maps] == [(3, *grid, c) for grid, c in zip(grids, CHANNELS[name], strict=True)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet101", "wide_resnet50_2", SMALL, "mobilenet_v3_large_d_li14", "efficientnet_lite0"],
+)
 def test_random_weights_give_features_of_ordinary_size(name):
     # ε of the covariance is absolute: features far from 1 would drown it, or drown in it
     backbone = registry.create(name, layers=registry.BACKBONES[name].layers)
@@ -124,7 +127,7 @@ def test_gradients_reach_every_parameter():
     assert all(np.isfinite(g).all() and np.any(g != 0) for g in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2", SMALL, "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet18", SMALL, "efficientnet_lite0"])
 def test_bfloat16_computes_in_bfloat16_and_keeps_parameters_and_maps_in_float32(name):
     exact, rounded = (registry.create(name, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
 

@@ -1,0 +1,26 @@
+"""KolektorSDD in miniature: the published layout, three units (one a fold), a few small grey pictures each."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+UNITS = {"kos02": "1", "kos01": "2", "kos05": "3"}
+PARTS = 6
+
+
+def kolektor(folder: Path, *, parts: int = PARTS) -> Path:
+    """Write it into folder/KolektorSDD and return that; part 0 of each unit has a dark crack."""
+    rng = np.random.default_rng(0)
+    root = folder / "KolektorSDD"
+    for unit in UNITS:
+        (root / unit).mkdir(parents=True)
+        for part in range(parts):
+            picture = rng.integers(90, 160, (130, 60), dtype=np.uint8)
+            mask = np.zeros((130, 60), np.uint8)
+            if part == 0:
+                mask[60:76, 20:40] = 255
+                picture[mask > 0] = 10
+            Image.fromarray(picture).save(root / unit / f"Part{part}.jpg", quality=95)
+            Image.fromarray(mask).save(root / unit / f"Part{part}_label.bmp")
+    return root

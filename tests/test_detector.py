@@ -1,0 +1,154 @@
+"""The detector against the whole method written plainly in float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+from tiny import Tiny, pictures
+
+from jaxsode import Detector
+from jaxsode.algebra import anomaly_map
+from jaxsode.datasets import Batch
+from jaxsode.detector import extract
+from jaxsode.errors import ArgumentError, DataError, NumericalError
+
+BACKBONE = Tiny.make()
+
+
+def _plain(train, test, W, *, epsilon=0.01, sigma=4.0):
+    """Concatenate, project, invert, upsample, filter: float64, one location at a time."""
+
+    def features(x):
+        fine, coarse = (np.asarray(m, np.float64) for m in extract(BACKBONE, x))
+        return np.concatenate([fine, coarse.repeat(2, 1).repeat(2, 2)], -1) @ np.asarray(W, np.float64)
+
+    z, t = features(train), features(test)
+    distance = np.zeros(t.shape[:3])
+    for i, j in np.ndindex(*t.shape[1:3]):
+        mean = z[:, i, j].mean(0)
+        C = (z[:, i, j] - mean).T @ (z[:, i, j] - mean) / len(z)
+        P = np.linalg.inv(C + epsilon * np.eye(len(C)))
+        d = t[:, i, j] - mean
+        distance[:, i, j] = np.sqrt(np.einsum("ni,ij,nj->n", d, P, d))
+    up = np.stack(
+        [np.asarray(anomaly_map(jnp.asarray(d, jnp.float32), test.shape[1:3], sigma=0.0)) for d in distance]
+    )
+    return np.stack([ndimage.gaussian_filter(u, sigma, mode="reflect", truncate=4.0) for u in up])
+
+
+@pytest.mark.parametrize("embedding", ["semi-orthogonal", "sampled", "gaussian", "identity"])
+def test_agrees_with_the_plain_method(embedding):
+    train, test = pictures(40), pictures(3, seed=1)
+    detector = Detector.fit(
+        [train[:16], train[16:32], train[32:]], BACKBONE, k=9, embedding=embedding, seed=3
+    )
+    expected = _plain(train, test, detector.W)
+    got = np.asarray(detector.anomaly_map(test))
+    assert np.linalg.norm(got - expected) <= 1e-4 * np.linalg.norm(expected)
+    assert detector.W.shape == (24, 24 if embedding == "identity" else 9)
+
+
+def test_any_batching_gives_the_same_detector():
+    train = pictures(70)
+    whole = Detector.fit([train], BACKBONE, k=5)
+    for step in (1, 7, 32, 33):
+        parts = Detector.fit((train[i : i + step] for i in range(0, 70, step)), BACKBONE, k=5)
+        np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(parts.whitener, whole.whitener, rtol=1e-3, atol=1e-3)
+        assert parts.settings == whole.settings
+
+
+def test_padding_of_a_batch_counts_for_nothing():
+    train = pictures(10)
+    padded = np.concatenate([train[8:], np.repeat(train[9:], 6, axis=0)])
+    batches = [
+        Batch(pictures=train[:8], valid=8, indices=tuple(range(8)), masks=None),
+        Batch(pictures=padded, valid=2, indices=(8, 9), masks=None),
+    ]
+    a, b = Detector.fit(batches, BACKBONE, k=4), Detector.fit([train], BACKBONE, k=4)
+    np.testing.assert_allclose(a.whitener, b.whitener, rtol=1e-3, atol=1e-4)
+    assert a.settings.pictures == 10
+
+
+def test_bytes_floats_and_grey():
+    train, test = pictures(12), pictures(2, seed=1)
+    grey = test[..., :1]
+    detector = Detector.fit([train], BACKBONE, k=4)
+    np.testing.assert_allclose(
+        detector.anomaly_map(test), detector.anomaly_map(test.astype(np.float32) / 255), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        detector.anomaly_map(grey), detector.anomaly_map(np.repeat(grey, 3, -1)), rtol=1e-6
+    )
+
+
+def test_is_a_pytree():
+    detector = Detector.fit([pictures(12)], BACKBONE, k=4)
+    test = pictures(2, seed=1)
+    through_jit = jax.jit(lambda d, x: d.anomaly_map(x))(detector, jnp.asarray(test))
+    np.testing.assert_allclose(through_jit, detector.anomaly_map(test), rtol=1e-5)
+    same = jax.tree.unflatten(jax.tree.structure(detector), jax.tree.leaves(detector))
+    np.testing.assert_array_equal(same.anomaly_map(test), detector.anomaly_map(test))
+
+
+def test_a_given_embedding():
+    W = jnp.eye(24)[:, :3]
+    detector = Detector.fit([pictures(12)], BACKBONE, W=W)
+    np.testing.assert_array_equal(detector.W, W)
+    assert detector.settings.embedding == "given"
+    assert detector.settings.seed is None
+    with pytest.raises(ArgumentError, match="24 features want"):
+        Detector.fit([pictures(12)], BACKBONE, W=jnp.ones((23, 3)))
+
+
+def test_one_picture_and_constant_pictures():
+    constant = np.full((5, 32, 24, 3), 127, np.uint8)
+    for train in (pictures(1), constant):
+        detector = Detector.fit([train], BACKBONE, k=4)
+        assert np.isfinite(detector.anomaly_map(pictures(2, seed=1))).all()
+        # √ of float32 rounding of the mean over √ε
+        assert np.asarray(detector.anomaly_map(train[:1])).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"epsilon": 0.0}, ArgumentError, "epsilon = 0.0 is not above 0"),
+        ({"epsilon": float("nan")}, ArgumentError, "epsilon = nan"),
+        ({"k": 25}, ArgumentError, "k = 25 exceeds the 24 features"),
+        ({"k": 0}, ArgumentError, "k = 0 is below 1"),
+        ({"embedding": "pca"}, ArgumentError, "'pca' is unknown"),
+    ],
+)
+def test_settings_out_of_range(arguments, error, words):
+    with pytest.raises(error, match=words):
+        Detector.fit([pictures(4)], BACKBONE, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "words"),
+    [
+        ([], DataError, "no pictures to fit on"),
+        ([pictures(4), pictures(4, size=(24, 32))], ArgumentError, "give pictures of one size"),
+        ([pictures(2), pictures(4)], ArgumentError, "no larger than the first"),
+        ([pictures(4)[0]], ArgumentError, "it must be"),
+        ([pictures(4).astype(np.int64)], ArgumentError, "give uint8, or floats"),
+    ],
+)
+def test_bad_pictures(batches, error, words):
+    with pytest.raises(error, match=words):
+        Detector.fit(batches, BACKBONE, k=4)
+
+
+def test_another_size_is_refused():
+    detector = Detector.fit([pictures(4)], BACKBONE, k=4)
+    with pytest.raises(ArgumentError, match=r"pictures are 24 × 32 and the detector was fitted on 32 × 24"):
+        detector.anomaly_map(pictures(1, size=(24, 32)))
+
+
+def test_a_failed_factorisation_is_an_error_with_its_place():
+    bad = pictures(4).astype(np.float32) / 255
+    bad[:, 8:12, 4:8] = np.nan
+    with pytest.raises(NumericalError, match=r"location \(2, 0\), nor at 3 others"):
+        Detector.fit([bad], BACKBONE, k=4)

@@ -1,0 +1,260 @@
+"""The command from end to end on a miniature data set: what it writes, and what it refuses."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from miniature import kolektor
+from PIL import Image
+
+from jaxsode import Detector
+from jaxsode.report import METRICS
+from jaxsode.run import main
+
+SMALL = [
+    "--dataset",
+    "kolektor",
+    "--size",
+    "64",
+    "32",
+    "--weights",
+    "random",
+    "--k",
+    "8",
+    "--batch-size",
+    "4",
+]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return kolektor(tmp_path / "data")
+
+
+def _run(data, output, *more):
+    return main([*SMALL, "--data-dir", str(data), "--output", str(output), *more])
+
+
+def _result(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_what_a_run_leaves(data, tmp_path, capsys):
+    assert _run(data, tmp_path / "out") == 0
+    out = tmp_path / "out"
+    result = _result(out)
+    assert [fold["fold"] for fold in result["folds"]] == ["1", "2", "3"]
+    for fold in result["folds"]:
+        # fitted on the five good pictures of each of the two other units
+        assert (fold["train"], fold["test"]) == (10, 6)
+        values = [*fold["pixel_auroc"].values(), *fold["pro"].values(), fold["image_auroc"]]
+        assert all(0 <= value <= 1 for value in values)
+        # a black crack on grey noise: random features see that much
+        assert fold["pixel_auroc"]["pooled"] > 0.9
+    assert set(result["mean"]) == set(result["std"]) == set(METRICS)
+    pooled = [fold["pixel_auroc"]["pooled"] for fold in result["folds"]]
+    assert result["mean"]["pixel_auroc.pooled"] == pytest.approx(np.mean(pooled))
+    assert result["std"]["pixel_auroc.pooled"] == pytest.approx(np.std(pooled, ddof=1))
+    assert {"compile_s", "extract_s", "fit_s", "score_s", "pictures_per_s"} <= set(result["timing"])
+    assert result["memory"]["process_peak"] > 0
+    assert result["environment"]["versions"]["jax"] == jax.__version__
+    assert result["config"]["epsilon"] == 0.01
+    assert "mean nothing" in result["weights"]["note"]
+
+    panels = sorted(path.relative_to(out).as_posix() for path in out.glob("maps/*/*.png"))
+    assert len(panels) == 18
+    assert panels[0] == "maps/1/kos02-Part0.png"
+    panel = np.asarray(Image.open(out / panels[0]))
+    assert panel.shape == (64, 3 * 32 + 2 * 4, 3)
+    detector = Detector.load(out / "detector" / "1")
+    assert detector.settings.pictures == 10
+
+    printed = capsys.readouterr().err
+    assert "mean ± std" in printed
+    assert "mean nothing" in printed
+
+
+def test_the_same_seed_gives_the_same_numbers(data, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        assert _run(data, tmp_path / name, "--maps", "none", "--no-save-detector") == 0
+        result = _result(tmp_path / name)
+        for changing in ("timing", "memory"):
+            del result[changing]
+        results.append(result)
+        assert not (tmp_path / name / "maps").exists()
+        assert not (tmp_path / name / "detector").exists()
+    assert results[0] == results[1]
+
+
+def test_a_sweep_on_features_extracted_once(data, tmp_path):
+    sweep = ["--k", "2", "8", "--seed", "0", "1", "--embedding", "semi-orthogonal", "identity"]
+    assert _run(data, tmp_path / "sweep", *sweep, "--fold", "1", "--maps", "defective") == 0
+    summaries = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity-k448-seed0"]
+    assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
+    assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, 448]
+    assert len(list((tmp_path / "sweep" / names[0] / "maps").rglob("*.png"))) == 1
+    # one of them alone, features not kept, is the same
+    assert _run(data, tmp_path / "alone", "--k", "8", "--seed", "1", "--fold", "1") == 0
+    assert _result(tmp_path / "alone")["folds"] == summaries[3]["folds"]
+
+
+def test_nothing_compiles_twice(data, tmp_path, caplog):
+    """Three folds, an odd last batch in fitting and in scoring: each program is compiled once."""
+    jax.clear_caches()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        assert _run(data, tmp_path / "out", "--maps", "none") == 0
+    compiled = [
+        r.getMessage().split(" with global")[0] for r in caplog.records if "Compiling" in r.getMessage()
+    ]
+    main_programs = ("extract", "_embed_into", "_update", "_factorise", "_score")
+    for name in main_programs:
+        assert sum(f"jit({name})" in message for message in compiled) == 1, (name, compiled)
+    shapes = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]
+    assert len(shapes) == len(set(shapes))
+
+
+def _refused(capsys, arguments, *words):
+    """Exit code 2 and one line that has these words."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # the parser's own refusals
+        code = stop.code
+    assert code == 2
+    printed = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(printed) == 1, printed
+    for word in words:
+        assert word in printed[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--k", "449"], ("--k 449", "448 features", "choose 1 ≤ k ≤ 448")),
+        (["--k", "0"], ("--k 0 is below 1",)),
+        (["--epsilon", "0"], ("--epsilon 0", "must be above 0")),
+        (["--epsilon", "-1"], ("--epsilon -1", "must be above 0")),
+        (["--fold", "4"], ("--fold 4", "choose 1, 2, 3 or all")),
+        (["--backbone", "resnet19"], ("resnet19", "resnet18")),
+        (["--layers", "7"], ("layers", "resnet18")),
+        (["--size", "8", "8"], ("--size 8 8 is too small",)),
+        (["--seed", "-1"], ("--seed -1 is negative",)),
+        (["--data-dir", "/nowhere"], ("/nowhere", "vicos.si")),
+        (["--weights", "/nowhere.pth"], ("/nowhere.pth",)),
+    ],
+)
+def test_bad_arguments(data, tmp_path, capsys, arguments, words):
+    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), *arguments]
+    _refused(capsys, given, *words)
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
+
+
+def test_an_output_folder_that_holds_something(data, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out")]
+    _refused(capsys, given, str(tmp_path / "out"), "holds something already")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    _refused(capsys, [*given[:-1], str(tmp_path / "file")], "is a file")
+
+
+def test_an_empty_output_folder_is_taken(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    assert _run(data, tmp_path / "out", "--fold", "1", "--maps", "none", "--no-save-detector") == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["metrics.json"]
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _wrong_mask(path):
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda d: _truncate(d / "kos01" / "Part1.jpg"), ("Part1.jpg",)),
+        (lambda d: (d / "kos01" / "Part1.jpg").write_bytes(b""), ("Part1.jpg",)),
+        (lambda d: (d / "kos01" / "Part1_label.bmp").unlink(), ("Part1",)),
+        (lambda d: _wrong_mask(d / "kos01" / "Part1_label.bmp"), ("Part1_label.bmp", "10")),
+        (lambda d: shutil.rmtree(d / "kos05"), ("fold 3",)),
+    ],
+)
+def test_bad_data(data, tmp_path, capsys, spoil, words):
+    spoil(data)
+    _refused(capsys, [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out")], *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_as_published_and_one_cut_short(data, tmp_path, capsys):
+    whole = tmp_path / "KolektorSDD.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for path in sorted(data.rglob("*.*")):
+            archive.write(path, path.relative_to(data.parent))
+    plain = ["--maps", "none", "--no-save-detector", "--fold", "1"]
+    assert _run(whole, tmp_path / "zip", *plain) == 0
+    assert _run(data, tmp_path / "folder", *plain) == 0
+    assert _result(tmp_path / "zip")["folds"] == _result(tmp_path / "folder")["folds"]
+    capsys.readouterr()
+    _truncate(whole)
+    _refused(capsys, [*SMALL, "--data-dir", str(whole), "--output", str(tmp_path / "o")], "KolektorSDD.zip")
+
+
+def test_weights_of_another_backbone(data, tmp_path, capsys):
+    from pretrained_conversion.converted import write  # noqa: F401  (its existence is the test's premise)
+
+    file = tmp_path / "other.npz"
+    np.savez(file, **{"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
+    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--weights", str(file)]
+    _refused(capsys, given, "other.npz", "resnet18")
+
+
+def test_an_interrupted_run_leaves_nothing_under_its_name(data, tmp_path):
+    """SIGINT cleans up, SIGKILL can't; under neither does a half-written folder get the final name."""
+    command = [
+        sys.executable,
+        "-c",
+        _SLOW,
+        *SMALL,
+        "--data-dir",
+        str(data),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "writing"
+            time.sleep(0.2)
+            process.send_signal(number)
+        assert process.returncode == code
+        assert not (tmp_path / "out").exists()
+        left = [p.name for p in tmp_path.iterdir() if p.name != "data"]
+        assert left == [] if number == signal.SIGINT else all(".partial" in name for name in left)
+
+
+_SLOW = """
+import sys, time
+from jaxsode import report, run
+write = report.write_panel
+def slow(path, panel):
+    write(path, panel)
+    print("writing", flush=True)
+    time.sleep(60)
+report.write_panel = slow
+sys.exit(run.main(sys.argv[1:]))
+"""
