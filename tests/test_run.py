@@ -97,15 +97,15 @@ def test_the_same_seed_gives_the_same_numbers(data, tmp_path):
 
 
 def test_a_sweep_on_features_extracted_once(data, tmp_path):
-    sweep = ["--k", "2", "8", "--seed", "0", "1", "--embedding", "semi-orthogonal", "identity"]
+    sweep = ["--k", "2", "8", "--seed", "0", "1", "--embedding", "semi-orthogonal", "identity", "--layers", "1"]
     assert _run(data, tmp_path / "sweep", *sweep, "--fold", "1", "--maps", "defective") == 0
     summaries = json.loads((tmp_path / "sweep" / "summary.json").read_text())
-    names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity-k448-seed0"]
+    names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity-k64-seed0"]
     assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
-    assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, 448]
+    assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, 64]
     assert len(list((tmp_path / "sweep" / names[0] / "maps").rglob("*.png"))) == 1
     # one of them alone, features not kept, is the same
-    assert _run(data, tmp_path / "alone", "--k", "8", "--seed", "1", "--fold", "1") == 0
+    assert _run(data, tmp_path / "alone", "--k", "8", "--seed", "1", "--fold", "1", "--layers", "1") == 0
     assert _result(tmp_path / "alone")["folds"] == summaries[3]["folds"]
 
 
@@ -113,7 +113,7 @@ def test_nothing_compiles_twice(data, tmp_path, caplog):
     """Three folds, an odd last batch in fitting and in scoring: each program is compiled once."""
     jax.clear_caches()
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        assert _run(data, tmp_path / "out", "--maps", "none") == 0
+        assert _run(data, tmp_path / "out", "--maps", "none", "--no-save-detector") == 0
     compiled = [
         r.getMessage().split(" with global")[0] for r in caplog.records if "Compiling" in r.getMessage()
     ]

@@ -1,7 +1,7 @@
 """The one input pipeline: batches of decoded pictures, always of the same shape."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -42,7 +42,7 @@ def batches(
     prefetch: int = 2,
     with_masks: bool = False,
     progress: Progress | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The pictures `indices` of a data set, in that order, B at a time.
 
     The last batch is padded to B too, so that whatever is compiled for the batch's shape is compiled once.
@@ -77,7 +77,7 @@ def batches(
         mask = dataset.mask(index, size=size) if with_masks else None
         return dataset.picture(index, size=size), mask
 
-    def generate() -> Iterator[Batch]:
+    def generate() -> Generator[Batch, None, None]:
         decoded = in_order(decode, indices, workers=workers, ahead=batch_size * prefetch)
         try:
             for start in range(0, len(indices), batch_size):

@@ -62,16 +62,22 @@ def _build(name: str, into: Path, records: Callable[[], Iterable[Record]]) -> Pa
 
 
 class _StoredRecords:
-    """The records of a prepared folder. The files carry checksums: what is damaged is not read wrongly."""
+    """The records of a prepared folder, checked as they are read.
 
-    def __init__(self, folder: Path, source: Sequence[Mapping[str, bytes]]):
-        self._folder, self._source = folder, source
+    The files carry checksums, but of one that was cut at a block's boundary empty records are read.
+    """
+
+    def __init__(self, folder: Path, source: Sequence[Mapping[str, bytes]], examples: tuple[Example, ...]):
+        self._folder, self._source, self._examples = folder, source, examples
 
     def __getitem__(self, index: int, /) -> Mapping[str, bytes]:
         try:
-            return self._source[index]
-        except (OSError, RuntimeError) as error:
+            record = self._source[index]
+        except (OSError, RuntimeError, ValueError) as error:  # from array_record and protobuf
             raise _damaged(self._folder) from error
+        if record["name"] != self._examples[index].name.encode():
+            raise _damaged(self._folder)
+        return record
 
 
 def _open(folder: Path) -> tuple[tuple[Example, ...], Records]:
@@ -89,7 +95,8 @@ def _open(folder: Path) -> tuple[tuple[Example, ...], Records]:
         listed = dict(builder.info.metadata or {})["examples"]
     except Exception as error:  # TFDS, protobuf and array_record each have their own
         raise _damaged(folder) from error
-    return tuple(Example(**example) for example in listed), _StoredRecords(folder, source)
+    examples = tuple(Example(**example) for example in listed)
+    return examples, _StoredRecords(folder, source, examples)
 
 
 def _damaged(folder: Path) -> DataError:

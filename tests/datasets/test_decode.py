@@ -81,7 +81,7 @@ def test_grey_is_repeated_where_colour_is_expected():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_palette_is_looked_up(channels: int):
     rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 4, (6, 5), dtype=np.uint8), mode=None)
+    image = Image.fromarray(rng.integers(0, 4, (6, 5), dtype=np.uint8))
     image.putpalette(rng.integers(0, 256, 12, dtype=np.uint8).tobytes())
     assert image.mode == "P"
     assert np.array_equal(decoded(image, channels), decoded(image.convert("RGB"), channels))

@@ -1,0 +1,156 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsode.datasets.dataset import Example, Record
+from jaxsode.datasets.prepared import prepared
+from jaxsode.errors import DataError
+
+COUNT = 12
+
+
+def records() -> Iterator[Record]:
+    for i in range(COUNT):
+        buffer = io.BytesIO()
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64), dtype=np.uint8)).save(
+            buffer, "PNG"
+        )
+        yield Record(Example(f"picture{i}", i % 2 == 1, "fold"), buffer.getvalue(), b"mask %d" % i)
+
+
+def assert_complete() -> None:
+    examples, stored = prepared("demo", "fingerprint", records)
+    for i, record in enumerate(records()):
+        assert examples[i] == record.example
+        assert stored[i]["picture"] == record.picture
+        assert stored[i]["mask"] == record.mask
+    assert len(examples) == COUNT
+
+
+def test_what_goes_in_comes_out():
+    assert_complete()
+
+
+def test_it_is_made_once_for_a_fingerprint():
+    def never() -> Iterator[Record]:
+        raise AssertionError("made again")
+
+    prepared("demo", "fingerprint", records)
+    prepared("demo", "fingerprint", never)
+    with pytest.raises(AssertionError, match="made again"):
+        prepared("demo", "another", never)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, DataError, MemoryError])
+def test_an_interruption_leaves_nothing(own_home: Path, interruption: type[BaseException]):
+    def interrupted() -> Iterator[Record]:
+        for i, record in enumerate(records()):
+            if i == COUNT - 1:
+                raise interruption("now")
+            yield record
+
+    with pytest.raises(interruption, match="now"):
+        prepared("demo", "fingerprint", interrupted)
+    assert list((own_home / "datasets" / "demo").iterdir()) == []
+    assert_complete()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {folder!r})
+from test_prepared import records
+from jaxsode.datasets.prepared import prepared
+
+def hanging():
+    yield from records()
+    print("all given", flush=True)
+    sys.stdin.read()
+
+prepared("demo", "fingerprint", hanging)
+"""
+
+
+def test_a_killed_preparation_is_not_taken_as_complete():
+    code = KILLED.format(folder=str(Path(__file__).parent))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"all given\n"
+        process.send_signal(signal.SIGKILL)
+    assert_complete()
+
+
+def test_two_at_once_both_succeed(own_home: Path):
+    both = threading.Barrier(2, timeout=20)
+
+    def meet() -> Iterator[Record]:
+        both.wait()
+        yield from records()
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(prepared, "demo", "fingerprint", meet) for _ in range(2)]
+        assert all(len(future.result()[0]) == COUNT for future in futures)
+    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint"]
+    assert_complete()
+
+
+def test_records_may_be_read_from_several_threads():
+    _, stored = prepared("demo", "fingerprint", records)
+    expected = [record.picture for record in records()]
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda i: stored[i % COUNT]["picture"], range(40 * COUNT)))
+    assert read == expected * 40
+
+
+@pytest.mark.parametrize(
+    "damage", ["gone", "cut", "cut at a block", "empty", "changed", "no list", "no info"]
+)
+def test_damaged_files_are_told(own_home: Path, damage: str):
+    prepared("demo", "fingerprint", records)
+    folder = own_home / "datasets" / "demo" / "fingerprint"
+    (stored,) = folder.glob("*array_record*")
+    content = stored.read_bytes()
+    if damage == "gone":
+        stored.unlink()
+    elif damage == "cut":
+        stored.write_bytes(content[:-1000])
+    elif damage == "cut at a block":
+        assert len(content) > 1 << 16
+        stored.write_bytes(content[: 1 << 16])
+    elif damage == "empty":
+        stored.write_bytes(b"")
+    elif damage == "changed":
+        stored.write_bytes(content[:20000] + bytes(200) + content[20200:])
+    elif damage == "no list":
+        (folder / "metadata.json").unlink()
+    else:
+        (folder / "dataset_info.json").write_text("")
+
+    def read_all() -> None:
+        _, opened = prepared("demo", "fingerprint", records)
+        for i in range(COUNT):
+            opened[i]
+
+    with pytest.raises(DataError) as caught:
+        read_all()
+    assert str(caught.value) == (
+        f"the prepared data in {folder} are damaged: delete that folder, it will be made again"
+    )
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("JAXSODE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"^can't write prepared data into .*: set JAXSODE_HOME to a folder"):
+        prepared("demo", "fingerprint", records)
