@@ -7,6 +7,7 @@ what the backbone needs for one batch. Memory while scoring: H·W·k² for the w
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from jaxsode.errors import ArgumentError, DataError, NumericalError
 
 GROUP = 32
 """Pictures embedded before an update of the moments, whose H·W·k² numbers go through memory once for all."""
+
+_NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,12 @@ class Detector:
             DataError: no pictures.
             NumericalError: the covariance at some location can't be factorised.
         """
-        size: tuple[int, int] | None = None
-
-        def feature_batches() -> Iterator[tuple[tuple[jax.Array, ...], int]]:
-            nonlocal size
-            for pictures, valid in _padded(batches):
-                size = size or (pictures.shape[1], pictures.shape[2])
-                yield extract(backbone, pictures), valid
-
-        features = _peeked(feature_batches())
-        assert size is not None
+        padded = _padded(batches)
+        first = next(padded, None)
+        if first is None:
+            raise DataError(_NO_PICTURES)
+        size = (first[0].shape[1], first[0].shape[2])
+        features = ((extract(backbone, pictures), valid) for pictures, valid in chain([first], padded))
         return cls.fit_features(
             features,
             backbone,
@@ -153,16 +152,47 @@ class Detector:
             raise ArgumentError(f"epsilon = {epsilon} is not above 0: the paper uses 0.01 (0.3 for mSTC)")
         F = sum(backbone.channels)
         if W is None:
-            W = algebra.embedding(embedding, seed, F, k)
+            matrix: jax.Array = _embedding(embedding, jax.random.key(seed), F, k)
+            origin = {"embedding": embedding, "seed": seed}
         else:
-            embedding, seed = "given", None  # type: ignore[assignment]
+            matrix, origin = W, {}
             if W.ndim != 2 or W.shape[0] != F:
                 raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
-        moments, pictures = _moments(batches, W)
-        mean = moments.mean
+        moments = accumulate(batches, matrix)
+        return cls.of_moments(moments, backbone, matrix, size=size, epsilon=epsilon, sigma=sigma, **origin)
+
+    @classmethod
+    def of_moments(
+        cls,
+        moments: Moments,
+        backbone: Backbone,
+        W: jax.Array,
+        *,
+        size: tuple[int, int],
+        embedding: str = "given",
+        epsilon: float = 0.01,
+        seed: int | None = None,
+        sigma: float = SIGMA,
+    ) -> Self:
+        """The detector of moments that `accumulate` gathered, here or in parts that were merged.
+
+        Args:
+            moments: on the grid, (H, W, …). Their scatter is used up: the whitener takes its memory.
+            backbone, W: that the moments were gathered with.
+            size: (height, width) of the pictures.
+            embedding, seed: what W is, for the record.
+            epsilon, sigma: see `fit`.
+
+        Returns:
+            The fitted detector.
+
+        Raises:
+            NumericalError: the covariance at some location can't be factorised.
+        """
+        count, mean = int(moments.count[0, 0]), moments.mean
         whitener = _factorise(moments.scatter, moments.count, epsilon)
         _check_finite(whitener)
-        return cls(backbone, W, mean, whitener, Settings(size, embedding, epsilon, sigma, seed, pictures))
+        return cls(backbone, W, mean, whitener, Settings(size, embedding, epsilon, sigma, seed, count))
 
     def anomaly_map(self, pictures: Any) -> jax.Array:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
@@ -227,31 +257,52 @@ def extract(backbone: Backbone, pictures: jax.Array) -> tuple[jax.Array, ...]:
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 
-def _moments(batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array) -> tuple[Moments, int]:
-    """Moments (H, W, …) of all the pictures, and how many they were."""
+def accumulate(batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array) -> Moments:
+    """The moments, at each location, of all pictures' embedded features.
+
+    Args:
+        batches: pairs of feature maps, as `extract` gives them, and how many of their first rows count. All
+            batches have as many rows.
+        W: (F, k) the embedding.
+
+    Returns:
+        Moments on the grid, (H, W, …); parts gathered apart merge by `over_grid(merge)`.
+
+    Raises:
+        DataError: no batches.
+    """
     moments = group = None
     weight = np.zeros(0, np.float32)
-    filled = total = 0
+    filled = 0
     for maps, valid in batches:
         rows = maps[0].shape[0]
         if moments is None or group is None:
             grid, k = maps[0].shape[1:3], W.shape[1]
-            moments = algebra.empty(k, grid=grid)
             weight = np.zeros(rows * -(-GROUP // rows), np.float32)
-            group = jnp.zeros((*grid, len(weight), k))
+            moments, group = _nothing(grid, len(weight), k)
         group = _embed_into(group, W, maps, filled)
         weight[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
-        total += valid
         if filled == len(weight):
             moments = _update(moments, group, weight.copy())
             weight[:] = 0
             filled = 0
-    if moments is None or total == 0:
-        raise DataError("there are no pictures to fit on: give at least one good picture")
+    if moments is None:
+        raise DataError(_NO_PICTURES)
     if filled:
         moments = _update(moments, group, weight.copy())
-    return moments, total
+    return moments
+
+
+@jax.jit(static_argnums=(0, 2, 3))
+def _embedding(name: str, key: jax.Array, features: int, k: int) -> jax.Array:
+    return algebra.embedding(name, key, features, k)
+
+
+@jax.jit(static_argnums=(0, 1, 2))
+def _nothing(grid: tuple[int, int], rows: int, k: int) -> tuple[Moments, jax.Array]:
+    """Moments of no pictures, and a group (H, W, rows, k) with nothing in it."""
+    return algebra.empty(k, grid=grid), jnp.zeros((*grid, rows, k), jnp.float32)
 
 
 @jax.jit(donate_argnums=0)
@@ -335,17 +386,6 @@ def _checked(pictures: Any) -> np.ndarray | jax.Array:
     if not jnp.issubdtype(pictures.dtype, jnp.floating):
         raise ArgumentError(f"pictures are {pictures.dtype}: give uint8, or floats in [0, 1]")
     return pictures.astype(np.float32)
-
-
-def _peeked(iterator: Iterator[Any]) -> Iterator[Any]:
-    """The same iterator with its first item already computed."""
-    import itertools
-
-    try:
-        first = next(iterator)
-    except StopIteration:
-        raise DataError("there are no pictures to fit on: give at least one good picture") from None
-    return itertools.chain([first], iterator)
 
 
 def _by(size: tuple[int, ...]) -> str:

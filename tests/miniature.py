@@ -1,4 +1,4 @@
-"""KolektorSDD in miniature: the published layout, three units (one a fold), a few small grey pictures each."""
+"""KolektorSDD in miniature: the published layout, three units (one a fold), a few small grey pictures."""
 
 from pathlib import Path
 

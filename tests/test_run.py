@@ -97,7 +97,19 @@ def test_the_same_seed_gives_the_same_numbers(data, tmp_path):
 
 
 def test_a_sweep_on_features_extracted_once(data, tmp_path):
-    sweep = ["--k", "2", "8", "--seed", "0", "1", "--embedding", "semi-orthogonal", "identity", "--layers", "1"]
+    sweep = [
+        "--k",
+        "2",
+        "8",
+        "--seed",
+        "0",
+        "1",
+        "--embedding",
+        "semi-orthogonal",
+        "identity",
+        "--layers",
+        "1",
+    ]
     assert _run(data, tmp_path / "sweep", *sweep, "--fold", "1", "--maps", "defective") == 0
     summaries = json.loads((tmp_path / "sweep" / "summary.json").read_text())
     names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity-k64-seed0"]
@@ -114,14 +126,12 @@ def test_nothing_compiles_twice(data, tmp_path, caplog):
     jax.clear_caches()
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         assert _run(data, tmp_path / "out", "--maps", "none", "--no-save-detector") == 0
-    compiled = [
-        r.getMessage().split(" with global")[0] for r in caplog.records if "Compiling" in r.getMessage()
-    ]
-    main_programs = ("extract", "_embed_into", "_update", "_factorise", "_score")
-    for name in main_programs:
+    compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
+    # `stage` puts a NumPy array on the device, here the weights'; all else is computation.
+    compiled = [message for message in compiled if "jit(stage)" not in message]
+    for name in ("extract", "_embed_into", "_update", "_factorise", "_score"):
         assert sum(f"jit({name})" in message for message in compiled) == 1, (name, compiled)
-    shapes = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]
-    assert len(shapes) == len(set(shapes))
+    assert len(compiled) == len(set(compiled))
 
 
 def _refused(capsys, arguments, *words):

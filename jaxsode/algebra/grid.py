@@ -11,8 +11,8 @@ def over_grid(function: Callable[..., Any], *, in_axes: Any = 0, out_axes: Any =
 
     Args:
         function: takes arrays of one location.
-        in_axes: where H stands in each argument, W right behind it, as for `jax.vmap`. The default: both lead.
-            Embedded features of pictures, (N, H, W, k), have them at 1.
+        in_axes: where H stands in each argument, W right behind it, as for `jax.vmap`. By default they lead;
+            embedded features of pictures, (N, H, W, k), have them at 1.
         out_axes: where H stands in each result, W right behind it.
 
     Returns:

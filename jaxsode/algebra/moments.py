@@ -129,7 +129,7 @@ def covariance(moments: Moments) -> Float[Array, "k k"]:
 
 
 def _outer_products(d: Float[Array, "N k"]) -> Float[Array, "k k"]:
-    """Σₙ dₙdₙᵀ. Mapped over a grid this is H·W products of (k, N) and (N, k), too small for a CPU's library."""
+    """Σₙ dₙdₙᵀ: over a grid, H·W products of (k, N) and (N, k), each too small for a CPU's library."""
     return jax.lax.platform_dependent(d, cpu=_fused_sum, default=_matrix_product)
 
 

@@ -36,7 +36,7 @@ def project_then_align(
     channels = [x.shape[-1] for x in feature_maps]
     if sum(channels) != W.shape[0]:
         raise ArgumentError(
-            f"W has {W.shape[0]} rows and the feature maps {sum(channels)} channels ({channels}): they must agree"
+            f"W has {W.shape[0]} rows and the feature maps {sum(channels)} channels: they must agree"
         )
     H, width = feature_maps[0].shape[-3:-1]
     ends = np.cumsum(channels)
@@ -51,7 +51,7 @@ def project_then_align(
 
 
 def align(x: Float[Array, "... h w c"], grid: tuple[int, int]) -> Float[Array, "... H W c"]:
-    """Nearest-neighbour upsampling: location i of the grid takes source ⌊i · h / H⌋, so any two grids will do.
+    """Nearest-neighbour upsampling: location i of the grid takes source ⌊i · h / H⌋, for any two grids.
 
     Args:
         x: (…, h, w, c).

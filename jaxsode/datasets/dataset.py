@@ -104,12 +104,9 @@ class Dataset:
         Raises:
             DataError: the prepared data are damaged.
         """
-        return decode_picture(
-            self.records[index]["picture"],
-            size=size or self.size,
-            channels=self.channels,
-            where=self._where(index, "picture"),
-        )
+        where = f"{self.name}: picture {self.examples[index].name}"
+        encoded = self.records[index]["picture"]
+        return decode_picture(encoded, size=size or self.size, channels=self.channels, where=where)
 
     def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """The mask of picture `index`, resized to `size` as the picture is, as uint8 (height, width).
@@ -119,9 +116,5 @@ class Dataset:
         Raises:
             DataError: the prepared data are damaged.
         """
-        return decode_mask(
-            self.records[index]["mask"], size=size or self.size, where=self._where(index, "mask")
-        )
-
-    def _where(self, index: int, kind: str) -> str:
-        return f"{self.name}: {kind} {self.examples[index].name}"
+        where = f"{self.name}: mask of {self.examples[index].name}"
+        return decode_mask(self.records[index]["mask"], size=size or self.size, where=where)

@@ -8,7 +8,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxsode.errors import DataError
 
@@ -68,8 +68,10 @@ def open_picture(encoded: bytes, *, channels: int, where: str) -> Image.Image:
         with Image.open(io.BytesIO(encoded)) as image:
             image.load()
             return _convert(image, "L" if channels == 1 else "RGB", where)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where} is not a picture, or only the start: get the file again") from error
     except _UNREADABLE as error:
-        raise DataError(f"{where} is cut short or not a picture: get the file again ({error})") from error
+        raise DataError(f"{where} is cut short or damaged: get the file again ({error})") from error
 
 
 def _convert(image: Image.Image, mode: str, where: str) -> Image.Image:

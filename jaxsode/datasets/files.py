@@ -38,12 +38,11 @@ class FolderFiles:
         )
 
     def read(self, name: str) -> bytes:
+        path = self.path / name
         try:
-            return (self.path / name).read_bytes()
+            return path.read_bytes()
         except OSError as error:
-            raise DataError(
-                f"can't read {self.path / name}: mend or replace it ({error.strerror})"
-            ) from error
+            raise DataError(f"can't read {path}: mend or replace it ({error.strerror})") from error
 
     def checksum(self, name: str) -> tuple[int, int]:
         content = self.read(name)
@@ -64,14 +63,7 @@ class ZipFiles:
     def read(self, name: str) -> bytes:
         try:
             return self._zip.read(name)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            OSError,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
+        except _DAMAGED as error:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 
     def checksum(self, name: str) -> tuple[int, int]:

@@ -9,6 +9,8 @@ from jaxsode.home import home
 
 from .dataset import Example, Record, Records
 
+_LAYOUT = 1  # one more whenever what is stored of a picture changes
+
 
 def prepared(
     name: str, fingerprint: str, records: Callable[[], Iterable[Record]]
@@ -26,7 +28,7 @@ def prepared(
     Raises:
         DataError: the folder can't be written, or what lies there is damaged; and whatever `records` raises.
     """
-    folder = home() / "datasets" / name / fingerprint
+    folder = home() / "datasets" / name / f"{fingerprint}-{_LAYOUT}"
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +73,7 @@ class _StoredRecords:
         self._folder, self._source, self._examples = folder, source, examples
 
     def __getitem__(self, index: int, /) -> Mapping[str, bytes]:
+        index = range(len(self._examples))[index]
         try:
             record = self._source[index]
         except (OSError, RuntimeError, ValueError) as error:  # from array_record and protobuf

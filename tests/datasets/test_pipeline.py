@@ -30,7 +30,7 @@ class Numbered:
         self.read.append(index)
         picture = png(np.full((HEIGHT, WIDTH, 3), index, np.uint8))
         mask = png(np.full((HEIGHT, WIDTH), 255 * (index % 2), np.uint8))
-        return {"picture": picture[:40] if index == self.damaged else picture, "mask": mask}
+        return {"picture": picture[:45] if index == self.damaged else picture, "mask": mask}
 
 
 def dataset(records: Numbered) -> Dataset:
@@ -120,7 +120,7 @@ def test_nothing_is_read_before_it_is_asked_for():
 def test_a_damaged_picture_reaches_the_caller():
     stream = batches(dataset(Numbered(damaged=7)), range(COUNT), batch_size=4, workers=3)
     assert next(stream).indices == (0, 1, 2, 3)
-    with pytest.raises(DataError, match=r"^numbers: picture picture7 is cut short"):
+    with pytest.raises(DataError, match=r"^numbers: picture picture7 is cut short or damaged: "):
         next(stream)
     assert no_thread_is_left()
 

@@ -35,6 +35,9 @@ def assert_complete() -> None:
         assert stored[i]["picture"] == record.picture
         assert stored[i]["mask"] == record.mask
     assert len(examples) == COUNT
+    assert stored[-1] == stored[COUNT - 1]
+    with pytest.raises(IndexError):
+        stored[COUNT]
 
 
 def test_what_goes_in_comes_out():
@@ -101,7 +104,7 @@ def test_two_at_once_both_succeed(own_home: Path):
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(prepared, "demo", "fingerprint", meet) for _ in range(2)]
         assert all(len(future.result()[0]) == COUNT for future in futures)
-    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint"]
+    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint-1"]
     assert_complete()
 
 
@@ -118,7 +121,7 @@ def test_records_may_be_read_from_several_threads():
 )
 def test_damaged_files_are_told(own_home: Path, damage: str):
     prepared("demo", "fingerprint", records)
-    folder = own_home / "datasets" / "demo" / "fingerprint"
+    (folder,) = (own_home / "datasets" / "demo").iterdir()
     (stored,) = folder.glob("*array_record*")
     content = stored.read_bytes()
     if damage == "gone":

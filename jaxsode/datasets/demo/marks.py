@@ -144,7 +144,8 @@ def finish(
 
     A pixel of the mask is 255 where any of its subpixels lies in `region` (CANVAS, CANVAS) bool, else 0.
     """
-    corners = [(slice(i, None, SUPERSAMPLING), slice(j, None, SUPERSAMPLING)) for i in (0, 1) for j in (0, 1)]
+    offsets = [slice(offset, None, SUPERSAMPLING) for offset in range(SUPERSAMPLING)]
+    corners = [(rows, columns) for rows in offsets for columns in offsets]
     pixels = sum(picture[:, rows, columns] for rows, columns in corners) / np.float32(len(corners))
     pixels = pixels + np.float32(0.006) * white_noise(rng, 3, SIDE, SIDE)  # of the sensor
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,104 @@
+"""Measurements that need a process of their own: peak memory, and another number of devices.
+
+Nothing but NumPy is imported before the measurement asks for it, so that a peak is an implementation's own.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TASKS = {"peak": "bench.child", "share": "bench.scaling"}
+"""Functions that a child may run, and their modules."""
+
+
+class ChildFailed(RuntimeError):
+    """The process ended early; the message is its last line, or how it ended."""
+
+
+def measure(function: str, **arguments: Any) -> dict[str, Any]:
+    """Run a function in a fresh process.
+
+    Args:
+        function: one of TASKS.
+        arguments: its keyword arguments, as JSON can hold them.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        ChildFailed: it raised, or the process was killed.
+    """
+    command = [sys.executable, "-m", "bench.child", function, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        raise ChildFailed(f"killed by signal {-done.returncode}, for want of memory most likely")
+    if done.returncode:
+        raise ChildFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peak(
+    *,
+    task: str,
+    implementation: str,
+    backbone: str,
+    size: tuple[int, int],
+    k: int,
+    parts: str,
+    pictures: int,
+    batch: int,
+) -> dict[str, int]:
+    """Peak memory of fitting or scoring generated pictures, made batch by batch.
+
+    Args:
+        task: "fit", or "score" by a model that was not fitted.
+        implementation: see `bench.setting.IMPLEMENTATIONS`.
+        backbone, size, k: see `bench.setting.Setting`.
+        parts: file of `Parts`.
+        pictures: how many are fitted on, or scored.
+        batch: of them.
+
+    Returns:
+        `peak_bytes`, the device's where its allocator tells, else the process's; `before_bytes`, of it what
+        the libraries and the network took before the first picture (0 for a device).
+    """
+    from bench.pictures import generated
+    from bench.setting import Parts, Setting, build
+
+    one = build(implementation, Setting(backbone, (size[0], size[1]), k), Parts.load(Path(parts)))
+    batches = [generated(batch, (size[0], size[1]), seed=seed) for seed in range(max(1, pictures // batch))]
+    before = process_peak()
+    if task == "fit":
+        one.wait(one.fit(batches))
+    else:
+        model = one.blank()
+        for some in batches:
+            one.fetch(one.score(model, some))
+    device = one.device_peak()
+    if device is not None:
+        return {"peak_bytes": device, "before_bytes": 0}
+    return {"peak_bytes": process_peak(), "before_bytes": before}
+
+
+def process_peak() -> int:
+    """Bytes that this process held at most."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def main(arguments: list[str]) -> int:
+    """Run a function of TASKS; its result is the last line of standard output."""
+    function: Callable[..., Any] = getattr(importlib.import_module(TASKS[arguments[0]]), arguments[0])
+    print(json.dumps(function(**json.loads(arguments[1]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

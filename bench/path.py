@@ -1,0 +1,196 @@
+"""What `fit`, `score` and `memory` share: options, settings in their order, implementations that agree."""
+
+import argparse
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bench import child, ours, pictures
+from bench.harness import BenchError, Contender, Timing, check, race, relative_error
+from bench.record import Result
+from bench.setting import IMPLEMENTATIONS, Implementation, Parts, Setting, Stage, build
+
+TOLERANCE = 5e-3  # of an anomaly map, float32 on both sides
+OURS = "ours"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Settings: all combinations, the last option changing fastest."""
+    parser.add_argument("--backbone", nargs="+", default=("resnet18", "wide_resnet50_2"))
+    parser.add_argument("--k", type=int, nargs="+", default=(100, 50, 300))
+    parser.add_argument("--size", type=size, nargs="+", default=((704, 256), (256, 256)), metavar="HxW")
+    parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), help="implementations")
+    parser.add_argument("--weights", type=Path, help="file of the backbone's; random ones by default")
+    parser.add_argument("--data-dir", type=Path, help="KolektorSDD; generated pictures by default")
+    parser.add_argument("--memory-gb", type=float, default=16.0, help="settings beyond it are left out")
+    parser.add_argument("--no-memory", action="store_true", help="don't measure peaks")
+
+
+def quick(options: argparse.Namespace) -> None:
+    """Tiny sizes."""
+    options.backbone, options.k, options.size = ("resnet18",), (8,), ((64, 96),)
+
+
+def size(text: str) -> tuple[int, int]:
+    """704x256 → (704, 256)."""
+    height, width = text.lower().split("x")
+    return int(height), int(width)
+
+
+def settings(options: argparse.Namespace) -> list[Setting]:
+    """What was asked for, in the order in which it is measured."""
+    every = itertools.product(options.backbone, options.k, options.size)
+    return [Setting(backbone, size, k) for backbone, k, size in every]
+
+
+def state_bytes(setting: Setting) -> int:
+    """H·W·k² float32 numbers: the statistics of one model."""
+    H, width = (-(-side // 4) for side in setting.size)
+    return 4 * H * width * setting.k**2
+
+
+def implementations(
+    setting: Setting, parts: Parts, options: argparse.Namespace, result: Result
+) -> dict[str, Implementation]:
+    """All that can be had, ours first."""
+    found = {}
+    for name in options.only or IMPLEMENTATIONS:
+        if name in _unavailable(result):
+            continue
+        try:
+            found[name] = build(name, setting, parts)
+        except Exception as error:  # an optional library, whatever is wrong with it: said, not hidden
+            result.leave_out(name, f"{type(error).__name__}: {error}")
+    return found
+
+
+def _unavailable(result: Result) -> set[str]:
+    return {left["what"] for left in result.left_out}
+
+
+def shown(count: int, setting: Setting, options: argparse.Namespace) -> np.ndarray:
+    """(count, height, width, 3) uint8."""
+    if options.data_dir is None:
+        return pictures.generated(count, setting.size)
+    return pictures.of_kolektor(count, setting.size, options.data_dir)
+
+
+def batched(every: np.ndarray, rows: int) -> list[np.ndarray]:
+    """Batches of as many pictures each; what is left over is dropped."""
+    return [every[start : start + rows] for start in range(0, len(every) - rows + 1, rows)]
+
+
+def agree(
+    found: Mapping[str, Implementation], setting: Setting, batches: Sequence[np.ndarray], result: Result
+) -> dict[str, Implementation]:
+    """Those whose anomaly maps are ours, once ours is set to compute what they compute.
+
+    Fitted on all batches and compared on the first two pictures of the last one; on an accelerator in full
+    float32 on both sides.
+    """
+    reference = found.get(OURS)
+    if not isinstance(reference, ours.Ours):
+        return dict(found)
+    n, some = sum(map(len, batches)), batches[-1][:2]
+    agreeing: dict[str, Implementation] = {}
+    for name, one in found.items():
+        same = one.equivalent
+        with exact():
+            theirs = one.fetch(one.score(one.fit(batches), some))
+            mine = reference.fit(batches, epsilon=same.epsilon(n), W=same.W)
+            expected = reference.fetch(reference.score(mine, some)) * same.scale(n)
+            del mine
+        inner = slice(same.margin, -same.margin or None)
+        error = relative_error(theirs[:, inner, inner], expected[:, inner, inner])
+        try:
+            result.agreed(f"{name}, {setting}", check(name, error, TOLERANCE), TOLERANCE)
+            agreeing[name] = one
+        except BenchError as disagreement:
+            result.leave_out(f"{name}, {setting}", disagreement)
+    return agreeing
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """No TF32 meanwhile, in JAX or in PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        torch = None
+    allowed = None
+    if torch is not None:
+        allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with jax.default_matmul_precision("highest"):
+            yield
+    finally:
+        if torch is not None and allowed is not None:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def stage_seconds(
+    stages: Mapping[str, Mapping[str, Stage]], found: Mapping[str, Implementation], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Seconds of each stage by implementation: a picture's, or in all where it is done once.
+
+    Args:
+        stages: by implementation and stage; each stage is raced among those that have it.
+        found: the implementations.
+        rounds: see `bench.harness.race`.
+    """
+    seconds: dict[str, dict[str, float]] = {name: {} for name in stages}
+    for stage in dict.fromkeys(itertools.chain.from_iterable(stages.values())):
+        having = {name: own[stage] for name, own in stages.items() if stage in own}
+        contenders = [
+            Contender(name, own.call, found[name].wait, own.prepare) for name, own in having.items()
+        ]
+        for name, timing in race(contenders, rounds=rounds).items():
+            seconds[name][stage] = timing.median / (having[name].pictures or 1)
+    return seconds
+
+
+def ratios(result: Result, what: str, timings: Mapping[str, Timing]) -> None:
+    """How many times faster ours is than each peer."""
+    if OURS in timings:
+        mine = timings[OURS].median
+        faster = {name: t.median / mine for name, t in timings.items() if name != OURS}
+        result.derived.setdefault("ours is faster by", {})[what] = faster
+
+
+def peaks(
+    task: str,
+    names: Sequence[str],
+    setting: Setting,
+    parts: Parts,
+    result: Result,
+    *,
+    pictures: int,
+    batch: int,
+) -> dict[str, dict[str, int]]:
+    """Peak memory of each implementation, in a process of its own; see `bench.child.peak`."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "parts.npz"
+        parts.save(file)
+        for name in names:
+            try:
+                found[name] = child.measure(
+                    "peak",
+                    task=task,
+                    implementation=name,
+                    backbone=setting.backbone,
+                    size=setting.size,
+                    k=setting.k,
+                    parts=str(file),
+                    pictures=pictures,
+                    batch=batch,
+                )
+            except child.ChildFailed as error:
+                result.leave_out(f"peak of {name}, {task}, {setting}", error)
+    return found

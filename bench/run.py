@@ -1,0 +1,89 @@
+"""python -m bench.run SUITE: measure, and leave what was found as JSON under bench/results/."""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before anything imports JAX: PyTorch and the children that measure memory share the device with it.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+SUITES = {
+    "inverse": "HWk³ against HWF³: k × k matrices of 64 × 64 locations",
+    "fit": "from pictures to a fitted detector, whole and by stage, and its peak memory",
+    "score": "from pictures to anomaly maps, whole and by stage; latency; peak memory",
+    "study": "time and ROC against k for each embedding, on a data set",
+    "memory": "peak against the number of pictures and against their size",
+    "scaling": "1, 2, 4, 8 devices: agreement, memory of each, time",
+    "metrics": "ROC and PRO of 10⁷ scores",
+}
+ALL = tuple(suite for suite in SUITES if suite != "study")
+QUICK = Path("runs") / "bench"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    if options.suite == "all":
+        return _all(sys.argv[2:] if arguments is None else list(arguments)[1:])
+    from bench.harness import BenchError
+    from bench.record import FOLDER, Result
+    from jaxsode.errors import JaxsodeError
+
+    suite = importlib.import_module(f"bench.{options.suite}")
+    if options.quick:
+        suite.quick(options)
+    asked = {name: _plain(value) for name, value in vars(options).items() if name not in ("suite", "results")}
+    result = Result(options.suite, asked, options.results or (QUICK if options.quick else FOLDER))
+    try:
+        suite.run(options, result)
+    except (BenchError, JaxsodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    path = result.save()
+    from bench import table
+
+    print(table.markdown(table.read(path)))
+    print(path)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    suites = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
+    for name, says in SUITES.items():
+        one = suites.add_parser(name, help=says, description=says)
+        _common(one)
+        importlib.import_module(f"bench.{name}").add_options(one)
+    _common(suites.add_parser("all", help=f"{', '.join(ALL)}: one after the other, each with its defaults"))
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? Into runs/bench/")
+    parser.add_argument("--rounds", type=int, default=5, help="of each timing, at least 5")
+    parser.add_argument("--minutes", type=float, default=6.0, help="after which nothing new is begun")
+    parser.add_argument("--results", type=Path, help="folder of the JSON")
+
+
+def _all(arguments: list[str]) -> int:
+    """Each in a process of its own, so that none leaves memory or threads to the next."""
+    failed = [
+        suite
+        for suite in ALL
+        if subprocess.run([sys.executable, "-m", "bench.run", suite, *arguments], check=False).returncode
+    ]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

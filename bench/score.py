@@ -1,0 +1,111 @@
+"""From pictures in memory to anomaly maps in memory: rate by batch, latency, by stage, and peak memory."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench import ours, path
+from bench.harness import PAUSE, Contender, Deadline, TooSlow, race
+from bench.record import Result
+from bench.setting import Implementation, Setting
+
+FITTED = 16  # pictures behind the models that score
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    path.add_options(parser)
+    parser.add_argument("--batch", type=int, nargs="+", default=(1, 8, 64, 2, 4, 16, 32))
+    parser.add_argument("--stream", type=int, default=2, help="batches in a row, of which the mean is taken")
+    parser.add_argument("--latency", type=int, default=50, help="single pictures for the percentiles")
+
+
+def quick(options: argparse.Namespace) -> None:
+    path.quick(options)
+    options.batch, options.latency = (1, 2), 5
+
+
+def run(options: argparse.Namespace, result: Result) -> None:
+    deadline = Deadline(options.minutes)
+    for setting in path.settings(options):
+        # Every implementation's model is there at once, and the last one's fit on top.
+        if 5 * path.state_bytes(setting) > 1e9 * options.memory_gb:
+            result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
+        elif deadline.left_s <= 0:
+            result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
+        else:
+            _one(setting, options, deadline, result)
+
+
+def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, result: Result) -> None:
+    parts = ours.parts(setting, weights=options.weights)
+    every = path.shown(max(FITTED, *options.batch), setting, options)
+    fitted = path.batched(every[:FITTED], 4)
+    found = path.implementations(setting, parts, options, result)
+    found = path.agree(found, setting, fitted, result)
+    models = {name: one.fit(fitted) for name, one in found.items()}
+    latencies = latency(found, models, every[:1], options.latency)
+    for batch in options.batch:
+        what = f"batch {batch}, {setting}"
+        if deadline.left_s <= 0:
+            result.leave_out(what, f"the {options.minutes:g} minutes were over")
+            continue
+        stream = [every[:batch]] * options.stream
+        contenders = [_contender(name, one, models[name], stream) for name, one in found.items()]
+        try:
+            whole = race(contenders, rounds=options.rounds, limit_s=deadline.left_s)
+        except TooSlow as error:
+            result.leave_out(what, error)
+            continue
+        own = {name: one.score_stages(models[name], every[:batch]) for name, one in found.items()}
+        stages = path.stage_seconds(own, found, options.rounds)
+        del own
+        names = [] if options.no_memory else list(found)
+        peaks = path.peaks("score", names, setting, parts, result, pictures=2 * batch, batch=batch)
+        for name, timing in whole.items():
+            result.row(
+                **setting.fields(),
+                implementation=name,
+                batch=batch,
+                pictures_per_s=batch * options.stream / timing.median,
+                **(latencies[name] if batch == 1 else {}),
+                **peaks.get(name, {}),
+                stages_s=stages[name],
+                timing=timing.record(scale=1 / options.stream),
+            )
+        path.ratios(result, f"score, {what}", whole)
+
+
+def latency(
+    found: Mapping[str, Implementation], models: Mapping[str, Any], picture: np.ndarray, times: int
+) -> dict[str, dict[str, float]]:
+    """Percentiles of the seconds from one picture in memory to its map in memory, in turns.
+
+    Args:
+        found: implementations by name.
+        models: of each.
+        picture: (1, height, width, 3).
+        times: how often; two more warm up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(times + 2):
+        for name, one in found.items():
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            one.fetch(one.score(models[name], picture))
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {f"latency_p{p}_s": float(np.percentile(taken[2:], p)) for p in (50, 90, 99)}
+        for name, taken in seconds.items()
+    }
+
+
+def _contender(name: str, one: Implementation, model: Any, stream: Sequence[np.ndarray]) -> Contender:
+    """All batches are begun before the first map is fetched: what overlaps, overlaps."""
+
+    def call() -> list[np.ndarray]:
+        return [one.fetch(maps) for maps in [one.score(model, pictures) for pictures in stream]]
+
+    return Contender(name, call, lambda maps: maps)

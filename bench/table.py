@@ -1,0 +1,198 @@
+"""python -m bench.table FILE…: the JSON of a suite as Markdown, and nothing that is not in the JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a result's file."""
+    return json.loads(path.read_text())
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """A heading, the table, what was derived from it, what was left out, and what it ran on."""
+    columns = COLUMNS[content["suite"]]
+    lines = [f"### {content['suite']}, {content['date'][:10]}, {_device(content['environment'])}", ""]
+    lines += ["| " + " | ".join(heading for heading, _ in columns) + " |"]
+    lines += ["| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in content["rows"]]
+    lines += [""]
+    lines += [f"- {line}" for name, value in content["derived"].items() for line in _derived(name, value)]
+    if content["agreement"]:
+        worst = max(content["agreement"], key=lambda found: found["relative_error"] / found["tolerance"])
+        lines += [
+            f"- agreement checked {len(content['agreement'])} times; the largest difference for its tolerance: "
+            f"{worst['what']}, {worst['relative_error']:.1e}"
+        ]
+    lines += [f"- left out: {left['what']}: {left['why']}" for left in content["left_out"]]
+    lines += [f"- {_surroundings(content['environment'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def main(paths: Sequence[str]) -> int:
+    """Print the tables of these files."""
+    for path in paths:
+        print(markdown(read(Path(path))))
+    return 0
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    if environment["platform"] == "cpu":
+        return f"{environment['machine']['processor']}, {environment['threads']['usable_cores']} cores"
+    return environment["device"]
+
+
+def _surroundings(environment: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in environment["versions"].items() if v)
+    commit = (environment["commit"] or "unknown")[:8] + (
+        "+" if (environment["commit"] or "").endswith("+") else ""
+    )
+    load = environment["load_average"]
+    busy = "" if load is None else f"; load average at the start {load:.1f}"
+    return f"{environment['dtype']}; {versions}; commit {commit}{busy}"
+
+
+def _derived(name: str, value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"{name}: {_number(value)}"]
+    inner = [
+        f"{key} " + (f"({', '.join(f'{k} {_number(v)}' for k, v in x.items())})" if isinstance(x, dict) else _number(x))
+        for key, x in value.items()
+    ]
+    return [f"{name}: {'; '.join(inner)}"]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def text(key: str) -> Callable[[Row], str]:
+    """A field as it is; lists with × between."""
+
+    def cell(row: Row) -> str:
+        value = row.get(key)
+        if value is None:
+            return "–"
+        return " × ".join(map(str, value)) if isinstance(value, list) else _number(value)
+
+    return cell
+
+
+def milliseconds(key: str) -> Callable[[Row], str]:
+    """A field in seconds, as milliseconds."""
+    return lambda row: "–" if row.get(key) is None else f"{1e3 * row[key]:.4g}"
+
+
+def percent(key: str) -> Callable[[Row], str]:
+    """A fraction."""
+    return lambda row: "–" if row.get(key) is None else f"{100 * row[key]:.1f} %"
+
+
+def gigabytes(key: str) -> Callable[[Row], str]:
+    """A field in bytes."""
+    return lambda row: "–" if row.get(key) is None else f"{row[key] / 1e9:.2f}"
+
+
+def spread(row: Row) -> str:
+    """Quartiles over the median."""
+    timing = row["timing"]
+    low, high = (quartile / timing["median_s"] - 1 for quartile in timing["quartiles_s"])
+    return f"{100 * low:+.0f} … {100 * high:+.0f} %"
+
+
+def compilation(row: Row) -> str:
+    """Seconds that XLA compiled before the first result."""
+    return f"{row['timing']['compile_s']:.1f}"
+
+
+def stages(row: Row) -> str:
+    """Milliseconds by stage."""
+    return ", ".join(f"{name} {1e3 * seconds:.3g}" for name, seconds in row["stages_s"].items()) or "–"
+
+
+SETTING: tuple[Column, ...] = (
+    ("backbone", text("backbone")),
+    ("size", text("size")),
+    ("k", text("k")),
+    ("", text("implementation")),
+)
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "inverse": (
+        ("k", text("k")),
+        ("method", text("method")),
+        ("gives", text("gives")),
+        ("ms for the grid", milliseconds("grid_s")),
+        ("quartiles", spread),
+        ("matrices run", text("matrices")),
+        ("of bandwidth", percent("of_bandwidth")),
+        ("of matmul", percent("of_matmul")),
+        ("compile s", compilation),
+    ),
+    "fit": (
+        *SETTING,
+        ("pictures", text("pictures")),
+        ("fit s", text("fit_s")),
+        ("quartiles", spread),
+        ("compile s", compilation),
+        ("peak GB", gigabytes("peak_bytes")),
+        ("of it before GB", gigabytes("before_bytes")),
+        ("stages, ms a picture; factorisation ms in all", stages),
+    ),
+    "score": (
+        *SETTING,
+        ("batch", text("batch")),
+        ("pictures / s", text("pictures_per_s")),
+        ("quartiles", spread),
+        ("latency ms p50", milliseconds("latency_p50_s")),
+        ("p90", milliseconds("latency_p90_s")),
+        ("p99", milliseconds("latency_p99_s")),
+        ("peak GB", gigabytes("peak_bytes")),
+        ("stages, ms a picture", stages),
+    ),
+    "study": (
+        ("embedding", text("embedding")),
+        ("k", text("k")),
+        ("seed", text("seed")),
+        ("fold", text("fold")),
+        ("fit s", text("fit_s")),
+        ("score ms a picture", milliseconds("score_s_per_picture")),
+        ("ROC pooled", text("pixel_auroc.pooled")),
+        ("ROC paper", text("pixel_auroc.paper")),
+        ("PRO pooled", text("pro.pooled")),
+    ),
+    "memory": (
+        ("task", text("task")),
+        *SETTING,
+        ("pictures", text("pictures")),
+        ("peak GB", gigabytes("peak_bytes")),
+        ("of it before GB", gigabytes("before_bytes")),
+    ),
+    "scaling": (
+        ("devices", text("devices")),
+        ("mesh (pictures × locations)", text("mesh")),
+        ("relative error", text("relative_error")),
+        ("state a device GB", gigabytes("state_bytes_per_device")),
+        ("scoring a device GB", gigabytes("score_bytes_per_device")),
+        ("fit s", text("fit_s")),
+        ("pictures / s", text("pictures_per_s")),
+    ),
+    "metrics": (
+        ("metric", text("metric")),
+        ("", text("implementation")),
+        ("scores", text("scores")),
+        ("s", text("seconds")),
+        ("quartiles", spread),
+        ("value", text("value")),
+        ("peak GB", gigabytes("peak_bytes")),
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
