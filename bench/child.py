@@ -5,6 +5,7 @@ Nothing but NumPy is imported before the measurement asks for it, so that a peak
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,11 +21,12 @@ class ChildFailed(RuntimeError):
     """The process ended early; the message is its last line, or how it ended."""
 
 
-def measure(function: str, **arguments: Any) -> dict[str, Any]:
+def measure(function: str, *, gigabytes: float, **arguments: Any) -> dict[str, Any]:
     """Run a function in a fresh process.
 
     Args:
         function: one of TASKS.
+        gigabytes: of data that the process may hold; it fails beyond.
         arguments: its keyword arguments, as JSON can hold them.
 
     Returns:
@@ -33,10 +35,10 @@ def measure(function: str, **arguments: Any) -> dict[str, Any]:
     Raises:
         ChildFailed: it raised, or the process was killed.
     """
-    command = [sys.executable, "-m", "bench.child", function, json.dumps(arguments)]
+    command = [sys.executable, "-m", "bench.child", function, json.dumps(arguments), str(gigabytes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode < 0:
-        raise ChildFailed(f"killed by signal {-done.returncode}, for want of memory most likely")
+        raise ChildFailed(f"ended by signal {-done.returncode} with {gigabytes:g} GB to use")
     if done.returncode:
         raise ChildFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -71,7 +73,7 @@ def peak(
     from bench.setting import Parts, Setting, build
 
     one = build(implementation, Setting(backbone, (size[0], size[1]), k), Parts.load(Path(parts)))
-    batches = [generated(batch, (size[0], size[1]), seed=seed) for seed in range(max(1, pictures // batch))]
+    batches = (generated(batch, (size[0], size[1]), seed=seed) for seed in range(max(1, pictures // batch)))
     before = process_peak()
     if task == "fit":
         one.wait(one.fit(batches))
@@ -87,16 +89,29 @@ def peak(
 
 def process_peak() -> int:
     """Bytes that this process held at most."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # What getrusage tells on Linux begins with the peak of the process that started this one.
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+
+
+def _limit(gigabytes: float) -> None:
+    """What is asked for beyond it fails, before it harms anyone else on the machine."""
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
 
 
 def main(arguments: list[str]) -> int:
     """Run a function of TASKS; its result is the last line of standard output."""
-    function: Callable[..., Any] = getattr(importlib.import_module(TASKS[arguments[0]]), arguments[0])
-    print(json.dumps(function(**json.loads(arguments[1]))))
+    name, given, gigabytes = arguments
+    _limit(float(gigabytes))
+    function: Callable[..., Any] = getattr(importlib.import_module(TASKS[name]), name)
+    print(json.dumps(function(**json.loads(given))))
     return 0
 
 

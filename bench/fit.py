@@ -2,8 +2,6 @@
 
 import argparse
 
-import numpy as np
-
 from bench import ours, path
 from bench.harness import Contender, Deadline, TooSlow, race
 from bench.record import Result
@@ -51,7 +49,16 @@ def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, resu
     )
     names = [] if options.no_memory else list(found)
     n = sum(map(len, batches))
-    peaks = path.peaks("fit", names, setting, parts, result, pictures=n, batch=options.batch)
+    peaks = path.peaks(
+        "fit",
+        names,
+        setting,
+        parts,
+        result,
+        pictures=n,
+        batch=options.batch,
+        gigabytes=options.memory_gb,
+    )
     for name, timing in whole.items():
         result.row(
             **setting.fields(),

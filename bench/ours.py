@@ -1,6 +1,7 @@
 """This package as an implementation to be measured: `Detector` whole, and its steps one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.setting import EPSILON, SIGMA, Equivalent, Parts, Setting, Stage
-from jaxsode import algebra, detector
-from jaxsode.algebra import over_grid
+from jaxsode import algebra
+from jaxsode.algebra import Moments, over_grid
 from jaxsode.backbones import registry
-from jaxsode.detector import GROUP, Detector, Settings, extract
+from jaxsode.detector import Detector, Settings, extract
+from jaxsode.fitting import GROUP, factorise
 
 
 def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Parts:
@@ -49,7 +51,7 @@ class Ours:
         self.backbone = registry.with_parameters(registry.create(setting.backbone), parts.tensors)
         self.W = jnp.asarray(parts.W)
 
-    def fit(self, batches: Sequence[np.ndarray], *, epsilon: float = EPSILON, W: Any = None) -> Detector:
+    def fit(self, batches: Iterable[np.ndarray], *, epsilon: float = EPSILON, W: Any = None) -> Detector:
         W = self.W if W is None else jnp.asarray(W)
         return Detector.fit(batches, self.backbone, W=W, epsilon=epsilon, sigma=SIGMA)
 
@@ -72,39 +74,24 @@ class Ours:
         )
 
     def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
+        rows = len(batches[0])
         maps = extract(self.backbone, batches[0])
-        rows, (H, width) = len(batches[0]), maps[0].shape[1:3]
-        held = -(-GROUP // rows) * rows
+        z = jnp.concatenate([_embed_for_moments(maps, self.W)] * -(-GROUP // rows), axis=2)
         # Donated from call to call, as `Detector.fit` does.
-        state = {
-            "group": jnp.zeros((H, width, held, self.setting.k)),
-            "moments": algebra.empty(self.setting.k, grid=(H, width)),
-        }
-        for start in range(0, held, rows):
-            some = extract(self.backbone, batches[start // rows % len(batches)])
-            state["group"] = detector._embed_into(state["group"], self.W, some, start)
-        weight = np.ones(held, np.float32)
+        state = {"moments": _update(algebra.empty(self.setting.k, grid=z.shape[:2]), z)}
 
-        def embed() -> jax.Array:
-            state["group"] = detector._embed_into(state["group"], self.W, maps, 0)
-            return state["group"]
-
-        def update() -> Any:
-            state["moments"] = detector._update(state["moments"], state["group"], weight)
+        def update() -> Moments:
+            state["moments"] = _update(state["moments"], z)
             return state["moments"]
 
-        def copied() -> tuple[Any, ...]:
-            moments = state["moments"]
-            return jax.block_until_ready((jnp.copy(moments.scatter), moments.count))
-
-        def factorise(scatter: jax.Array, count: jax.Array) -> jax.Array:
-            return detector._factorise(scatter, count, EPSILON)
+        def copied() -> tuple[Moments]:
+            return (jax.block_until_ready(jax.tree.map(jnp.copy, state["moments"])),)
 
         return {
             "CNN": Stage(lambda: extract(self.backbone, batches[0]), rows),
-            "embedding": Stage(embed, rows),
-            "moments": Stage(update, held),
-            "factorisation": Stage(factorise, 0, copied),
+            "embedding": Stage(lambda: _embed_for_moments(maps, self.W), rows),
+            "moments": Stage(update, z.shape[2]),
+            "factorisation": Stage(lambda moments: factorise(moments, EPSILON), 0, copied),
         }
 
     def score_stages(self, model: Detector, pictures: np.ndarray) -> dict[str, Stage]:
@@ -127,10 +114,20 @@ _embed = jax.jit(algebra.project_then_align)
 
 
 @jax.jit
+def _embed_for_moments(maps: tuple[jax.Array, ...], W: jax.Array) -> jax.Array:
+    return jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _update(moments: Moments, z: jax.Array) -> Moments:
+    return over_grid(algebra.update)(moments, z)
+
+
+@jax.jit
 def _distance(z: jax.Array, mean: jax.Array, whitener: jax.Array) -> jax.Array:
     return jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
 
 
-@jax.jit(static_argnums=1)
+@partial(jax.jit, static_argnums=1)
 def _map(distance: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=SIGMA))(distance)

@@ -172,6 +172,7 @@ def peaks(
     *,
     pictures: int,
     batch: int,
+    gigabytes: float,
 ) -> dict[str, dict[str, int]]:
     """Peak memory of each implementation, in a process of its own; see `bench.child.peak`."""
     found = {}
@@ -182,6 +183,7 @@ def peaks(
             try:
                 found[name] = child.measure(
                     "peak",
+                    gigabytes=gigabytes,
                     task=task,
                     implementation=name,
                     backbone=setting.backbone,

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def generated(count: int, size: tuple[int, int], *, seed: int = 0) -> np.ndarray:
-    """Smooth random shades that all share, and fine noise that each has of its own.
+    """Squares of random shades that all share, and noise that each has of its own; made in little memory.
 
     Args:
         count: N.
@@ -17,11 +17,10 @@ def generated(count: int, size: tuple[int, int], *, seed: int = 0) -> np.ndarray
         (N, height, width, 3) uint8.
     """
     rng = np.random.default_rng(seed)
-    coarse = rng.uniform(60, 190, (-(-size[0] // 32), -(-size[1] // 32), 3))
-    scene = np.kron(coarse, np.ones((32, 32, 1)))[: size[0], : size[1]].astype(np.float32)
-    made = np.empty((count, *size, 3), np.uint8)
-    for picture in made:
-        picture[...] = np.clip(scene + 20 * rng.standard_normal((*size, 3), np.float32), 0, 255)
+    shades = rng.integers(40, 190, (-(-size[0] // 32), -(-size[1] // 32), 3), np.uint8)
+    scene = shades.repeat(32, axis=0)[: size[0]].repeat(32, axis=1)[:, : size[1]]
+    made = rng.integers(0, 60, (count, *size, 3), np.uint8)
+    made += scene[None]
     return made
 
 

@@ -63,7 +63,16 @@ def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, resu
         stages = path.stage_seconds(own, found, options.rounds)
         del own
         names = [] if options.no_memory else list(found)
-        peaks = path.peaks("score", names, setting, parts, result, pictures=2 * batch, batch=batch)
+        peaks = path.peaks(
+            "score",
+            names,
+            setting,
+            parts,
+            result,
+            pictures=2 * batch,
+            batch=batch,
+            gigabytes=options.memory_gb,
+        )
         for name, timing in whole.items():
             result.row(
                 **setting.fields(),

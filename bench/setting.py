@@ -4,7 +4,7 @@ Only NumPy is imported here: a peer's process must not hold JAX while its memory
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,7 +98,7 @@ class Implementation(Protocol):
 
     equivalent: Equivalent
 
-    def fit(self, batches: Sequence[np.ndarray], /) -> Any:
+    def fit(self, batches: Iterable[np.ndarray], /) -> Any:
         """A model, from batches of equal size; as a user of that library would do it."""
         ...
 

@@ -14,17 +14,14 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxsode import algebra
 from jaxsode.algebra import Moments, over_grid
 from jaxsode.algebra.distance import SIGMA
 from jaxsode.backbones.protocol import Backbone
-from jaxsode.errors import ArgumentError, DataError, NumericalError
-
-GROUP = 32
-"""Pictures embedded before an update of the moments, whose H·W·k² numbers go through memory once for all."""
-
-_NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
+from jaxsode.errors import ArgumentError, DataError
+from jaxsode.fitting import NO_PICTURES, FeatureMaps, accumulate, factorise, over_rows
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ class Detector:
         seed: int = 0,
         sigma: float = SIGMA,
         W: jax.Array | None = None,
+        mesh: Mesh | None = None,
     ) -> Self:
         """Fit on good pictures, in one pass.
 
@@ -92,6 +90,8 @@ class Detector:
             seed: of W.
             sigma: of the Gaussian filter of the anomaly map, in pixels.
             W: an (F, k) embedding of your own; k, embedding and seed are then not used.
+            mesh: of devices. Its axis `locations` shards the detector over the rows of the grid, its axis
+                `pictures` the backbone's work over each batch; either may be missing.
 
         Returns:
             The fitted detector.
@@ -104,9 +104,12 @@ class Detector:
         padded = _padded(batches)
         first = next(padded, None)
         if first is None:
-            raise DataError(_NO_PICTURES)
+            raise DataError(NO_PICTURES)
         size = (first[0].shape[1], first[0].shape[2])
-        features = ((extract(backbone, pictures), valid) for pictures, valid in chain([first], padded))
+        features = (
+            (extract(backbone, _dealt_out(pictures, mesh)), valid)
+            for pictures, valid in chain([first], padded)
+        )
         return cls.fit_features(
             features,
             backbone,
@@ -117,12 +120,13 @@ class Detector:
             seed=seed,
             sigma=sigma,
             W=W,
+            mesh=mesh,
         )
 
     @classmethod
     def fit_features(
         cls,
-        batches: Iterable[tuple[tuple[jax.Array, ...], int]],
+        batches: Iterable[tuple[FeatureMaps, int]],
         backbone: Backbone,
         *,
         size: tuple[int, int],
@@ -132,6 +136,7 @@ class Detector:
         seed: int = 0,
         sigma: float = SIGMA,
         W: jax.Array | None = None,
+        mesh: Mesh | None = None,
     ) -> Self:
         """Fit on feature maps that were extracted before, as `fit` does on pictures.
 
@@ -140,7 +145,7 @@ class Detector:
                 All batches have as many rows.
             backbone: that made them.
             size: (height, width) of the pictures.
-            k, embedding, epsilon, seed, sigma, W: see `fit`.
+            k, embedding, epsilon, seed, sigma, W, mesh: see `fit`.
 
         Returns:
             The fitted detector.
@@ -158,7 +163,8 @@ class Detector:
             matrix, origin = W, {}
             if W.ndim != 2 or W.shape[0] != F:
                 raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
-        moments = accumulate(batches, matrix)
+        sharding = over_rows(mesh) if mesh is not None and "locations" in mesh.axis_names else None
+        moments = accumulate(batches, matrix, sharding=sharding)
         return cls.of_moments(moments, backbone, matrix, size=size, epsilon=epsilon, sigma=sigma, **origin)
 
     @classmethod
@@ -190,8 +196,7 @@ class Detector:
             NumericalError: the covariance at some location can't be factorised.
         """
         count, mean = int(moments.count[0, 0]), moments.mean
-        whitener = _factorise(moments.scatter, moments.count, epsilon)
-        _check_finite(whitener)
+        whitener = factorise(moments, epsilon)
         return cls(backbone, W, mean, whitener, Settings(size, embedding, epsilon, sigma, seed, count))
 
     def anomaly_map(self, pictures: Any) -> jax.Array:
@@ -215,7 +220,7 @@ class Detector:
             )
         return self.anomaly_map_of_features(extract(self.backbone, pictures))
 
-    def anomaly_map_of_features(self, feature_maps: tuple[jax.Array, ...]) -> jax.Array:
+    def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
         """`anomaly_map` of feature maps that `extract` gave before.
 
         Args:
@@ -241,7 +246,7 @@ class Detector:
 
 
 @jax.jit
-def extract(backbone: Backbone, pictures: jax.Array) -> tuple[jax.Array, ...]:
+def extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     """Feature maps of pictures.
 
     Args:
@@ -257,75 +262,9 @@ def extract(backbone: Backbone, pictures: jax.Array) -> tuple[jax.Array, ...]:
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 
-def accumulate(batches: Iterable[tuple[tuple[jax.Array, ...], int]], W: jax.Array) -> Moments:
-    """The moments, at each location, of all pictures' embedded features.
-
-    Args:
-        batches: pairs of feature maps, as `extract` gives them, and how many of their first rows count. All
-            batches have as many rows.
-        W: (F, k) the embedding.
-
-    Returns:
-        Moments on the grid, (H, W, …); parts gathered apart merge by `over_grid(merge)`.
-
-    Raises:
-        DataError: no batches.
-    """
-    moments = group = None
-    weight = np.zeros(0, np.float32)
-    filled = 0
-    for maps, valid in batches:
-        rows = maps[0].shape[0]
-        if moments is None or group is None:
-            grid, k = maps[0].shape[1:3], W.shape[1]
-            weight = np.zeros(rows * -(-GROUP // rows), np.float32)
-            moments, group = _nothing(grid, len(weight), k)
-        group = _embed_into(group, W, maps, filled)
-        weight[filled : filled + rows] = np.arange(rows) < valid
-        filled += rows
-        if filled == len(weight):
-            moments = _update(moments, group, weight.copy())
-            weight[:] = 0
-            filled = 0
-    if moments is None:
-        raise DataError(_NO_PICTURES)
-    if filled:
-        moments = _update(moments, group, weight.copy())
-    return moments
-
-
 @jax.jit(static_argnums=(0, 2, 3))
 def _embedding(name: str, key: jax.Array, features: int, k: int) -> jax.Array:
     return algebra.embedding(name, key, features, k)
-
-
-@jax.jit(static_argnums=(0, 1, 2))
-def _nothing(grid: tuple[int, int], rows: int, k: int) -> tuple[Moments, jax.Array]:
-    """Moments of no pictures, and a group (H, W, rows, k) with nothing in it."""
-    return algebra.empty(k, grid=grid), jnp.zeros((*grid, rows, k), jnp.float32)
-
-
-@jax.jit(donate_argnums=0)
-def _embed_into(group: jax.Array, W: jax.Array, maps: tuple[jax.Array, ...], start: jax.Array) -> jax.Array:
-    """Put a batch's embedded features into the group (H, W, G, k) at `start` of its third axis."""
-    z = jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2)
-    return jax.lax.dynamic_update_slice_in_dim(group, z, start, axis=2)
-
-
-@jax.jit(donate_argnums=0)
-def _update(moments: Moments, group: jax.Array, weight: jax.Array) -> Moments:
-    return over_grid(algebra.update, in_axes=(0, 0, None))(moments, group, weight)
-
-
-@jax.jit(donate_argnums=0)
-def _factorise(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """The whitener (H, W, k, k), in the scatter's memory: row by row of the grid, little else is held."""
-
-    def row(i: jax.Array, state: jax.Array) -> jax.Array:
-        C = state[i] / count[i][:, None, None]
-        return state.at[i].set(jax.vmap(algebra.whitener, in_axes=(0, None))(C, epsilon))
-
-    return jax.lax.fori_loop(0, scatter.shape[0], row, scatter)
 
 
 @jax.jit(static_argnums=(4, 5))
@@ -333,28 +272,13 @@ def _score(
     W: jax.Array,
     mean: jax.Array,
     whitener: jax.Array,
-    maps: tuple[jax.Array, ...],
+    maps: FeatureMaps,
     size: tuple[int, int],
     sigma: float,
 ) -> jax.Array:
     z = algebra.project_then_align(maps, W)
     distance = jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
     return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=sigma))(distance)
-
-
-@jax.jit
-def _finite(whitener: jax.Array) -> jax.Array:
-    return jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
-
-
-def _check_finite(whitener: jax.Array) -> None:
-    finite = np.asarray(_finite(whitener))
-    if not finite.all():
-        i, j = np.argwhere(~finite)[0]
-        raise NumericalError(
-            f"C + εI can't be factorised at location ({i}, {j}), nor at {np.sum(~finite) - 1} others: "
-            "its features are not finite or far out of scale; raise epsilon or check the pictures and weights"
-        )
 
 
 def _padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:
@@ -386,6 +310,14 @@ def _checked(pictures: Any) -> np.ndarray | jax.Array:
     if not jnp.issubdtype(pictures.dtype, jnp.floating):
         raise ArgumentError(f"pictures are {pictures.dtype}: give uint8, or floats in [0, 1]")
     return pictures.astype(np.float32)
+
+
+def _dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarray | jax.Array:
+    """The batch, spread over the mesh's axis `pictures`; if it has none, whole on every device."""
+    if mesh is None:
+        return pictures
+    axis = "pictures" if "pictures" in mesh.axis_names else None
+    return jax.device_put(pictures, NamedSharding(mesh, PartitionSpec(axis)))
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -11,8 +11,7 @@ import psutil
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.datasets import Batch, Dataset, batches
 from jaxsode.detector import extract
-
-FeatureMaps = tuple[jax.Array, ...]
+from jaxsode.fitting import FeatureMaps
 
 MEMORY_SHARE = 0.4
 """Of the memory that is free at the start: what kept feature maps may take."""

@@ -13,7 +13,8 @@ import pytest
 
 from jaxsode import Detector, datasets, load_backbone, over_grid
 from jaxsode.algebra import covariance, mahalanobis, project_then_align
-from jaxsode.detector import accumulate, extract
+from jaxsode.detector import extract
+from jaxsode.fitting import accumulate
 from jaxsode.metrics import evaluate
 
 K, EPSILON = 100, 0.01

@@ -1,6 +1,6 @@
 """anomalib's PadimModel with our weights in its network; nothing of it is changed and nothing downloaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class AnomalibPadim:
         )
 
     @torch.inference_mode()
-    def fit(self, batches: Sequence[np.ndarray]) -> PadimModel:
+    def fit(self, batches: Iterable[np.ndarray]) -> PadimModel:
         model = self._unfitted().train()
         for pictures in batches:
             model(normalised(pictures))

@@ -1,6 +1,6 @@
 """The algorithm as it is commonly written in PyTorch: align, concatenate, embed, keep all, einsum, inverse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class PlainTorch:
         self.kernel = _gaussian().to(DEVICE)
 
     @torch.inference_mode()
-    def fit(self, batches: Sequence[np.ndarray]) -> Model:
+    def fit(self, batches: Iterable[np.ndarray]) -> Model:
         embedded = [self._embed(self.network(normalised(pictures))) for pictures in batches]
         grid = embedded[0].shape[1:3]
         z = torch.cat(embedded).flatten(1, 2)

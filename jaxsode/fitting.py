@@ -1,0 +1,179 @@
+"""Feature maps of good pictures → moments → whitener, each number of the H·W·k² state in place.
+
+The pictures are embedded a group at a time and the moments updated once for the whole group, since an update
+takes all H·W·k² numbers through memory however few pictures it adds. The state may be sharded over the rows
+of the grid; every device then updates and factorises its own.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxsode import algebra
+from jaxsode.algebra import Moments, over_grid
+from jaxsode.errors import ArgumentError, DataError, NumericalError
+
+FeatureMaps = tuple[jax.Array, ...]
+
+GROUP = 32
+"""Pictures embedded before the moments are updated."""
+
+NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
+
+
+def accumulate(
+    batches: Iterable[tuple[FeatureMaps, int]],
+    W: jax.Array,
+    *,
+    sharding: NamedSharding | None = None,
+) -> Moments:
+    """The moments, at each location, of all pictures' embedded features.
+
+    Args:
+        batches: pairs of feature maps, as `extract` gives them, and how many of their first rows count. All
+            batches have as many rows.
+        W: (F, k) the embedding.
+        sharding: of the state over the rows of the grid; `over_rows` makes one.
+
+    Returns:
+        Moments on the grid, (H, W, …); parts gathered apart merge by `over_grid(merge)`.
+
+    Raises:
+        DataError: no batches.
+        ArgumentError: the grid's rows don't divide evenly among the devices.
+    """
+    moments = group = None
+    weight = np.zeros(0, np.float32)
+    filled = 0
+    for maps, valid in batches:
+        rows = maps[0].shape[0]
+        if moments is None or group is None:
+            weight = np.zeros(rows * -(-GROUP // rows), np.float32)
+            moments, group = _nothing(maps[0].shape[1:3], len(weight), W.shape[1], sharding)
+        group = _embed_into(group, W, maps, filled, sharding)
+        weight[filled : filled + rows] = np.arange(rows) < valid
+        filled += rows
+        if filled == len(weight):
+            moments = _update(moments, group, weight.copy(), sharding)
+            weight[:] = 0
+            filled = 0
+    if moments is None:
+        raise DataError(NO_PICTURES)
+    if filled:
+        moments = _update(moments, group, weight.copy(), sharding)
+    return moments
+
+
+def factorise(moments: Moments, epsilon: float) -> jax.Array:
+    """The whitener at each location, in the memory of the moments' scatter, which is used up.
+
+    Args:
+        moments: on the grid, (H, W, …), of at least one picture; sharded over rows or not.
+        epsilon: ε > 0.
+
+    Returns:
+        (H, W, k, k) lower triangular, sharded as the scatter was.
+
+    Raises:
+        NumericalError: C + εI is not positive definite, or not finite, at some location.
+    """
+    sharding = moments.scatter.sharding
+    over = sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
+    whitener = _factorise(moments.scatter, moments.count, epsilon, over)
+    finite = np.asarray(_finite(whitener))
+    if not finite.all():
+        i, j = np.argwhere(~finite)[0]
+        raise NumericalError(
+            f"C + εI can't be factorised at location ({i}, {j}), nor at {np.sum(~finite) - 1} others: "
+            "its features are not finite or far out of scale; raise epsilon or check the pictures and weights"
+        )
+    return whitener
+
+
+def over_rows(mesh: jax.sharding.Mesh, axis: str = "locations") -> NamedSharding:
+    """The sharding of an (H, W, …) state over the rows of the grid.
+
+    Args:
+        mesh: of devices, of one host or several.
+        axis: of the mesh, along which the rows are dealt out.
+
+    Raises:
+        ArgumentError: the mesh has no such axis.
+    """
+    if axis not in mesh.axis_names:
+        raise ArgumentError(f"the mesh has the axes {mesh.axis_names} and none called {axis!r}: name one so")
+    return NamedSharding(mesh, PartitionSpec(axis))
+
+
+def _nothing(
+    grid: tuple[int, ...], rows: int, k: int, sharding: NamedSharding | None
+) -> tuple[Moments, jax.Array]:
+    """Moments of no pictures, and a group (H, W, rows, k) with nothing in it."""
+    if sharding is not None and grid[0] % sharding.num_devices:
+        raise ArgumentError(
+            f"the grid's {grid[0]} rows don't divide among {sharding.num_devices} devices: "
+            "choose a mesh whose size divides them"
+        )
+    return jax.jit(_zeros, static_argnums=(0, 1, 2), out_shardings=sharding)(grid, rows, k)
+
+
+def _zeros(grid: tuple[int, ...], rows: int, k: int) -> tuple[Moments, jax.Array]:
+    return algebra.empty(k, grid=grid), jnp.zeros((*grid, rows, k), jnp.float32)
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=4)
+def _embed_into(
+    group: jax.Array,
+    W: jax.Array,
+    maps: FeatureMaps,
+    start: jax.Array,
+    sharding: NamedSharding | None,
+) -> jax.Array:
+    """Put a batch's embedded features into the group (H, W, G, k) at `start` of its third axis."""
+    z = _kept(jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2), sharding)
+    return _kept(jax.lax.dynamic_update_slice_in_dim(group, z, start, axis=2), sharding)
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _update(moments: Moments, group: jax.Array, weight: jax.Array, sharding: NamedSharding | None) -> Moments:
+    updated = over_grid(algebra.update, in_axes=(0, 0, None))(moments, group, weight)
+    return jax.tree.map(lambda x: _kept(x, sharding), updated)
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _factorise(
+    scatter: jax.Array, count: jax.Array, epsilon: jax.Array, sharding: NamedSharding | None
+) -> jax.Array:
+    if sharding is None:
+        return _factorise_rows(scatter, count, epsilon)
+    # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
+    own_rows = jax.shard_map(
+        _factorise_rows,
+        mesh=sharding.mesh,
+        in_specs=(sharding.spec, sharding.spec, PartitionSpec()),
+        out_specs=sharding.spec,
+    )
+    return own_rows(scatter, count, epsilon)
+
+
+def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """Row by row of the grid, so that little is held besides the state itself."""
+
+    def row(i: jax.Array, state: jax.Array) -> jax.Array:
+        C = state[i] / count[i][:, None, None]
+        return state.at[i].set(jax.vmap(algebra.whitener, in_axes=(0, None))(C, epsilon))
+
+    return jax.lax.fori_loop(0, scatter.shape[0], row, scatter)
+
+
+@jax.jit
+def _finite(whitener: jax.Array) -> jax.Array:
+    return jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
+
+
+def _kept(x: jax.Array, sharding: NamedSharding | None) -> jax.Array:
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
