@@ -2,10 +2,12 @@
 
 import argparse
 
+import numpy as np
+
 from bench import ours, path
 from bench.harness import Contender, Deadline, TooSlow, race
 from bench.record import Result
-from bench.setting import Implementation, Setting
+from bench.setting import Implementation, Setting, build
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,7 @@ def quick(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
+    names = path.available(options.only, result)
     for setting in path.settings(options):
         # A peer holds scatter, covariance and inverse at once; ours two of them.
         if 3 * path.state_bytes(setting) > 1e9 * options.memory_gb:
@@ -29,15 +32,17 @@ def run(options: argparse.Namespace, result: Result) -> None:
             result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
         else:
             try:
-                _one(setting, options, deadline, result)
+                _one(setting, names, options, deadline, result)
             except TooSlow as error:
                 result.leave_out(str(setting), error)
 
 
-def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, result: Result) -> None:
+def _one(
+    setting: Setting, names: list[str], options: argparse.Namespace, deadline: Deadline, result: Result
+) -> None:
     parts = ours.parts(setting, weights=options.weights)
     batches = path.batched(path.shown(options.pictures, setting, options), options.batch)
-    found = path.implementations(setting, parts, options, result)
+    found = {name: build(name, setting, parts) for name in names}
     found = path.agree(found, setting, batches, result)
     whole = race(
         [_contender(name, one, batches) for name, one in found.items()],
@@ -47,11 +52,11 @@ def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, resu
     stages = path.stage_seconds(
         {name: one.fit_stages(batches) for name, one in found.items()}, found, options.rounds
     )
-    names = [] if options.no_memory else list(found)
+    measured = [] if options.no_memory else list(found)
     n = sum(map(len, batches))
     peaks = path.peaks(
         "fit",
-        names,
+        measured,
         setting,
         parts,
         result,

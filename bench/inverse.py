@@ -61,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="of one call at most: else fewer matrices, scaled"
     )
-    parser.add_argument("--gigabytes", type=float, default=4.0, help="of one batch at most: else fewer, scaled")
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="of a batch at most: else fewer")
 
 
 def quick(options: argparse.Namespace) -> None:

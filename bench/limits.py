@@ -32,7 +32,9 @@ def measure(*, quick: bool = False) -> dict[str, float]:
     if accelerator:
         contenders += [
             _contender("matmul_default_gflop_s", _product(jax.lax.Precision.DEFAULT), a),
-            _contender("matmul_bfloat16_gflop_s", _product(jax.lax.Precision.DEFAULT), a.astype(jnp.bfloat16)),
+            _contender(
+                "matmul_bfloat16_gflop_s", _product(jax.lax.Precision.DEFAULT), a.astype(jnp.bfloat16)
+            ),
         ]
     timings = race(contenders, least_s=0.02)
     work = {"bandwidth_gb_s": 2 * x.nbytes}

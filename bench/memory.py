@@ -37,11 +37,13 @@ def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     points = [("fit", options.at, n, min(8, n)) for n in options.pictures]
     points += [(task, size, options.of, 1) for size in options.size for task in ("fit", "score")]
-    names = options.only or list(IMPLEMENTATIONS)
+    names = path.available(options.only, result)
     for task, size, pictures, batch in points:
         setting = Setting(options.backbone, size, options.k)
         if deadline.left_s <= 0:
-            result.leave_out(f"{task}, {pictures} pictures, {setting}", f"{options.minutes:g} minutes were over")
+            result.leave_out(
+                f"{task}, {pictures} pictures, {setting}", f"{options.minutes:g} minutes were over"
+            )
             continue
         peaks = path.peaks(
             task,
@@ -67,7 +69,10 @@ def growth(rows: Sequence[dict[str, Any]], size: list[int]) -> dict[str, float]:
         points = [
             (row["pictures"], row["peak_bytes"] / 1e6)
             for row in rows
-            if row["implementation"] == name and row["task"] == "fit" and row["size"] == size and row["batch"] > 1
+            if row["implementation"] == name
+            and row["task"] == "fit"
+            and row["size"] == size
+            and row["batch"] > 1
         ]
         if len(points) > 1:
             slopes[name] = float(np.polyfit(*zip(*points, strict=True), 1)[0])

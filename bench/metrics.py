@@ -94,9 +94,7 @@ def _contenders(
     }
     sklearn = result.optional("sklearn.metrics", "scikit-learn")
     if sklearn is not None:
-        made["pixel ROC"]["scikit-learn"] = lambda: float(
-            sklearn.roc_auc_score(truth.ravel(), maps.ravel())
-        )
+        made["pixel ROC"]["scikit-learn"] = lambda: float(sklearn.roc_auc_score(truth.ravel(), maps.ravel()))
         made["PRO"]["scikit-learn"] = lambda: _pro_by_roc(sklearn.roc_curve, maps, truth)
     return made
 

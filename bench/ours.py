@@ -69,9 +69,7 @@ class Ours:
         picture = jax.ShapeDtypeStruct((1, *self.setting.size, 3), np.uint8)
         _, H, width, _ = jax.eval_shape(extract, self.backbone, picture)[0].shape
         settings = Settings(self.setting.size, "given", EPSILON, SIGMA, None, 1)
-        return Detector(
-            self.backbone, self.W, jnp.zeros((H, width, k)), jnp.ones((H, width, k, k)), settings
-        )
+        return Detector(self.backbone, self.W, jnp.zeros((H, width, k)), jnp.ones((H, width, k, k)), settings)
 
     def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
         rows = len(batches[0])

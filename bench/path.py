@@ -13,7 +13,7 @@ import numpy as np
 from bench import child, ours, pictures
 from bench.harness import BenchError, Contender, Timing, check, race, relative_error
 from bench.record import Result
-from bench.setting import IMPLEMENTATIONS, Implementation, Parts, Setting, Stage, build
+from bench.setting import IMPLEMENTATIONS, Implementation, Parts, Setting, Stage
 
 TOLERANCE = 5e-3  # of an anomaly map, float32 on both sides
 OURS = "ours"
@@ -54,23 +54,10 @@ def state_bytes(setting: Setting) -> int:
     return 4 * H * width * setting.k**2
 
 
-def implementations(
-    setting: Setting, parts: Parts, options: argparse.Namespace, result: Result
-) -> dict[str, Implementation]:
-    """All that can be had, ours first."""
-    found = {}
-    for name in options.only or IMPLEMENTATIONS:
-        if name in _unavailable(result):
-            continue
-        try:
-            found[name] = build(name, setting, parts)
-        except Exception as error:  # an optional library, whatever is wrong with it: said, not hidden
-            result.leave_out(name, f"{type(error).__name__}: {error}")
-    return found
-
-
-def _unavailable(result: Result) -> set[str]:
-    return {left["what"] for left in result.left_out}
+def available(only: Sequence[str] | None, result: Result) -> list[str]:
+    """The implementations asked for whose libraries are there and work; of the others it is said once."""
+    names = only or list(IMPLEMENTATIONS)
+    return [name for name in names if result.optional(IMPLEMENTATIONS[name], name) is not None]
 
 
 def shown(count: int, setting: Setting, options: argparse.Namespace) -> np.ndarray:

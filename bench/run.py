@@ -26,9 +26,10 @@ QUICK = Path("runs") / "bench"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(arguments).parse_args(arguments)
     if options.suite == "all":
-        return _all(sys.argv[2:] if arguments is None else list(arguments)[1:])
+        return _all(arguments[1:])
     from bench.harness import BenchError
     from bench.record import FOLDER, Result
     from jaxsode.errors import JaxsodeError
@@ -51,13 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Knows all suites, and the options of the one that is named: no other is imported."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     suites = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
     for name, says in SUITES.items():
         one = suites.add_parser(name, help=says, description=says)
         _common(one)
-        importlib.import_module(f"bench.{name}").add_options(one)
+        if name in arguments:
+            importlib.import_module(f"bench.{name}").add_options(one)
     _common(suites.add_parser("all", help=f"{', '.join(ALL)}: one after the other, each with its defaults"))
     return parser
 
@@ -69,7 +72,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="folder of the JSON")
 
 
-def _all(arguments: list[str]) -> int:
+def _all(arguments: Sequence[str]) -> int:
     """Each in a process of its own, so that none leaves memory or threads to the next."""
     failed = [
         suite

@@ -10,7 +10,7 @@ import numpy as np
 from bench import ours, path
 from bench.harness import PAUSE, Contender, Deadline, TooSlow, race
 from bench.record import Result
-from bench.setting import Implementation, Setting
+from bench.setting import Implementation, Setting, build
 
 FITTED = 16  # pictures behind the models that score
 
@@ -29,6 +29,7 @@ def quick(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
+    names = path.available(options.only, result)
     for setting in path.settings(options):
         # Every implementation's model is there at once, and the last one's fit on top.
         if 5 * path.state_bytes(setting) > 1e9 * options.memory_gb:
@@ -36,14 +37,16 @@ def run(options: argparse.Namespace, result: Result) -> None:
         elif deadline.left_s <= 0:
             result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
         else:
-            _one(setting, options, deadline, result)
+            _one(setting, names, options, deadline, result)
 
 
-def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, result: Result) -> None:
+def _one(
+    setting: Setting, names: list[str], options: argparse.Namespace, deadline: Deadline, result: Result
+) -> None:
     parts = ours.parts(setting, weights=options.weights)
     every = path.shown(max(FITTED, *options.batch), setting, options)
     fitted = path.batched(every[:FITTED], 4)
-    found = path.implementations(setting, parts, options, result)
+    found = {name: build(name, setting, parts) for name in names}
     found = path.agree(found, setting, fitted, result)
     models = {name: one.fit(fitted) for name, one in found.items()}
     latencies = latency(found, models, every[:1], options.latency)
@@ -62,10 +65,10 @@ def _one(setting: Setting, options: argparse.Namespace, deadline: Deadline, resu
         own = {name: one.score_stages(models[name], every[:batch]) for name, one in found.items()}
         stages = path.stage_seconds(own, found, options.rounds)
         del own
-        names = [] if options.no_memory else list(found)
+        measured = [] if options.no_memory else list(found)
         peaks = path.peaks(
             "score",
-            names,
+            measured,
             setting,
             parts,
             result,

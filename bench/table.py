@@ -18,12 +18,18 @@ def read(path: Path) -> dict[str, Any]:
 def markdown(content: Mapping[str, Any]) -> str:
     """A heading, the table, what was derived from it, what was left out, and what it ran on."""
     columns = COLUMNS[content["suite"]]
-    lines = [f"### {content['suite']}, {content['date'][:10]}, {_device(content['environment'])}", ""]
+    lines = [f"### {heading(content)}", ""]
     lines += ["| " + " | ".join(heading for heading, _ in columns) + " |"]
     lines += ["| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in content["rows"]]
+    rows = content["derived"].get("summary", content["rows"])
+    lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     lines += [""]
-    lines += [f"- {line}" for name, value in content["derived"].items() for line in _derived(name, value)]
+    lines += [
+        f"- {line}"
+        for name, value in content["derived"].items()
+        for line in _derived(name, value)
+        if name != "summary"
+    ]
     if content["agreement"]:
         worst = max(content["agreement"], key=lambda found: found["relative_error"] / found["tolerance"])
         lines += [
@@ -40,6 +46,11 @@ def main(paths: Sequence[str]) -> int:
     for path in paths:
         print(markdown(read(Path(path))))
     return 0
+
+
+def heading(content: Mapping[str, Any]) -> str:
+    """Suite, date and device."""
+    return f"{content['suite']}, {content['date'][:10]}, {_device(content['environment'])}"
 
 
 def _device(environment: Mapping[str, Any]) -> str:
@@ -62,7 +73,8 @@ def _derived(name: str, value: Any) -> list[str]:
     if not isinstance(value, dict):
         return [f"{name}: {_number(value)}"]
     inner = [
-        f"{key} " + (f"({', '.join(f'{k} {_number(v)}' for k, v in x.items())})" if isinstance(x, dict) else _number(x))
+        f"{key} "
+        + (f"({', '.join(f'{k} {_number(v)}' for k, v in x.items())})" if isinstance(x, dict) else _number(x))
         for key, x in value.items()
     ]
     return [f"{name}: {'; '.join(inner)}"]
@@ -97,6 +109,18 @@ def percent(key: str) -> Callable[[Row], str]:
 def gigabytes(key: str) -> Callable[[Row], str]:
     """A field in bytes."""
     return lambda row: "–" if row.get(key) is None else f"{row[key] / 1e9:.2f}"
+
+
+def plus_minus(key: str) -> Callable[[Row], str]:
+    """A mean and its deviation over seeds."""
+
+    def cell(row: Row) -> str:
+        if row.get(key) is None:
+            return "–"
+        deviation = row.get(f"{key}.std")
+        return f"{row[key]:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+    return cell
 
 
 def spread(row: Row) -> str:
@@ -159,13 +183,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "study": (
         ("embedding", text("embedding")),
         ("k", text("k")),
-        ("seed", text("seed")),
-        ("fold", text("fold")),
+        ("runs", text("runs")),
         ("fit s", text("fit_s")),
         ("score ms a picture", milliseconds("score_s_per_picture")),
-        ("ROC pooled", text("pixel_auroc.pooled")),
-        ("ROC paper", text("pixel_auroc.paper")),
-        ("PRO pooled", text("pro.pooled")),
+        ("ROC pooled", plus_minus("pixel_auroc.pooled")),
+        ("ROC paper", plus_minus("pixel_auroc.paper")),
+        ("PRO pooled", plus_minus("pro.pooled")),
+        ("PRO paper", plus_minus("pro.paper")),
+        ("picture ROC", plus_minus("image_auroc")),
     ),
     "memory": (
         ("task", text("task")),
@@ -191,7 +216,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("s", text("seconds")),
         ("quartiles", spread),
         ("value", text("value")),
-        ("peak GB", gigabytes("peak_bytes")),
     ),
 }
 

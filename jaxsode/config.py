@@ -49,6 +49,9 @@ class Config:
     """Seed of the embedding."""
     batch_size: int | None = None
     """Pictures computed at once; by default the data set's, 8."""
+    memory_gb: float | None = None
+    """What the fitted state may take, 4·H·W·k² bytes and some; above it, locations are done block by block.
+    By default a share of what is free."""
     workers: int = min(8, os.cpu_count() or 1)
     """Threads that decode pictures."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -117,7 +120,7 @@ def settings(config: Config, features: int) -> list[Setting]:
 
 def recorded(config: Config) -> dict[str, Any]:
     """The configuration as it goes into metrics.json: all that can change a number."""
-    left_out = ("output", "maps", "colours", "save_detector", "workers")
+    left_out = ("output", "maps", "colours", "save_detector", "workers", "memory_gb")
     return {n: str(v) if isinstance(v, Path) else v for n, v in asdict(config).items() if n not in left_out}
 
 
@@ -138,6 +141,8 @@ def _check(config: Config) -> None:
     for name in ("epsilon", "batch_size", "workers"):
         if not getattr(config, name) > 0:
             raise ArgumentError(f"--{name.replace('_', '-')} {getattr(config, name)} must be above 0")
+    if config.memory_gb is not None and not config.memory_gb > 0:
+        raise ArgumentError(f"--memory-gb {config.memory_gb} must be above 0")
     if config.sigma is not None and config.sigma < 0:
         raise ArgumentError(f"--sigma {config.sigma} must be at least 0")
     if config.size is not None and min(config.size) < 32:

@@ -16,12 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxsode import algebra
-from jaxsode.algebra import Moments, over_grid
+from jaxsode.algebra import Moments
 from jaxsode.algebra.distance import SIGMA
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.fitting import NO_PICTURES, FeatureMaps, accumulate, factorise, over_rows
+from jaxsode.fitting import (
+    NO_PICTURES,
+    FeatureMaps,
+    accumulate,
+    embed,
+    embedding_matrix,
+    factorise,
+    over_rows,
+)
+from jaxsode.scoring import anomaly_maps, distances
 
 
 @dataclass(frozen=True)
@@ -157,14 +165,15 @@ class Detector:
             raise ArgumentError(f"epsilon = {epsilon} is not above 0: the paper uses 0.01 (0.3 for mSTC)")
         F = sum(backbone.channels)
         if W is None:
-            matrix: jax.Array = _embedding(embedding, jax.random.key(seed), F, k)
+            matrix = embedding_matrix(embedding, seed, F, k)
             origin = {"embedding": embedding, "seed": seed}
         else:
             matrix, origin = W, {}
             if W.ndim != 2 or W.shape[0] != F:
                 raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
         sharding = over_rows(mesh) if mesh is not None and "locations" in mesh.axis_names else None
-        moments = accumulate(batches, matrix, sharding=sharding)
+        embedded = ((embed(matrix, maps), valid) for maps, valid in batches)
+        moments = accumulate(embedded, sharding=sharding)
         return cls.of_moments(moments, backbone, matrix, size=size, epsilon=epsilon, sigma=sigma, **origin)
 
     @classmethod
@@ -262,11 +271,6 @@ def extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 
-@jax.jit(static_argnums=(0, 2, 3))
-def _embedding(name: str, key: jax.Array, features: int, k: int) -> jax.Array:
-    return algebra.embedding(name, key, features, k)
-
-
 @jax.jit(static_argnums=(4, 5))
 def _score(
     W: jax.Array,
@@ -276,9 +280,7 @@ def _score(
     size: tuple[int, int],
     sigma: float,
 ) -> jax.Array:
-    z = algebra.project_then_align(maps, W)
-    distance = jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
-    return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=sigma))(distance)
+    return anomaly_maps(distances(embed(W, maps), mean, whitener), size, sigma)
 
 
 def _padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:

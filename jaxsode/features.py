@@ -13,8 +13,12 @@ from jaxsode.datasets import Batch, Dataset, batches
 from jaxsode.detector import extract
 from jaxsode.fitting import FeatureMaps
 
-MEMORY_SHARE = 0.4
-"""Of the memory that is free at the start: what kept feature maps may take."""
+_SHARE = 0.4
+
+
+def free_memory() -> int:
+    """Bytes that one kind of kept data may take: a share of what is free, so that two kinds fit."""
+    return int(_SHARE * psutil.virtual_memory().available)
 
 
 class Features:
@@ -42,11 +46,14 @@ class Features:
         self._kept: list[np.ndarray] = []
         self._row: dict[int, int] = {}
 
+    def grid(self) -> tuple[int, int]:
+        """(H, W) of the finest feature map."""
+        H, W = self._shapes()[0].shape[1:3]
+        return H, W
+
     def bytes_per_picture(self) -> int:
         """What the feature maps of one picture take."""
-        picture = jax.ShapeDtypeStruct((1, *self.size, 3), np.uint8)
-        maps = jax.eval_shape(extract, self.backbone, picture)
-        return sum(math.prod(m.shape) * m.dtype.itemsize for m in maps)
+        return sum(math.prod(m.shape) * m.dtype.itemsize for m in self._shapes())
 
     def prepare(
         self, uses: Iterable[int], *, progress: Callable[[int], None], memory: int | None = None
@@ -62,7 +69,7 @@ class Features:
             How many pictures are kept.
         """
         repeated = sorted(index for index, times in Counter(uses).items() if times > 1)
-        memory = int(MEMORY_SHARE * psutil.virtual_memory().available) if memory is None else memory
+        memory = free_memory() if memory is None else memory
         if not repeated or len(repeated) * self.bytes_per_picture() > memory:
             return 0
         for batch, maps in self._extracted(repeated):
@@ -93,6 +100,10 @@ class Features:
             rows = [self._row[index] for index in part]
             rows += [rows[-1]] * (self.batch_size - len(rows))
             yield tuple(jax.device_put([kept[rows] for kept in self._kept])), len(part)
+
+    def _shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        picture = jax.ShapeDtypeStruct((1, *self.size, 3), np.uint8)
+        return jax.eval_shape(extract, self.backbone, picture)
 
     def _extracted(self, indices: Sequence[int]) -> Iterator[tuple[Batch, FeatureMaps]]:
         decoded = batches(

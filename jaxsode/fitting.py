@@ -25,18 +25,38 @@ GROUP = 32
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
 
 
+def embedding_matrix(name: str, seed: int, features: int, k: int) -> jax.Array:
+    """`algebra.embedding` of a seed, in one compiled program."""
+    return _embedding(name, jax.random.key(seed), features, k)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 3))
+def _embedding(name: str, key: jax.Array, features: int, k: int) -> jax.Array:
+    return algebra.embedding(name, key, features, k)
+
+
+@jax.jit
+def embed(W: jax.Array, maps: FeatureMaps) -> jax.Array:
+    """Embedded features of pictures, on the finest grid.
+
+    Args:
+        W: (F, k) the embedding.
+        maps: a (N, h, w, C) array for each scale.
+
+    Returns:
+        z, (N, H, W, k).
+    """
+    return algebra.project_then_align(maps, W)
+
+
 def accumulate(
-    batches: Iterable[tuple[FeatureMaps, int]],
-    W: jax.Array,
-    *,
-    sharding: NamedSharding | None = None,
+    embedded: Iterable[tuple[jax.Array | np.ndarray, int]], *, sharding: NamedSharding | None = None
 ) -> Moments:
     """The moments, at each location, of all pictures' embedded features.
 
     Args:
-        batches: pairs of feature maps, as `extract` gives them, and how many of their first rows count. All
-            batches have as many rows.
-        W: (F, k) the embedding.
+        embedded: pairs of (B, H, W, k) embedded features and how many of their first rows count; every batch
+            has as many rows.
         sharding: of the state over the rows of the grid; `over_rows` makes one.
 
     Returns:
@@ -49,12 +69,12 @@ def accumulate(
     moments = group = None
     weight = np.zeros(0, np.float32)
     filled = 0
-    for maps, valid in batches:
-        rows = maps[0].shape[0]
+    for z, valid in embedded:
+        rows = z.shape[0]
         if moments is None or group is None:
             weight = np.zeros(rows * -(-GROUP // rows), np.float32)
-            moments, group = _nothing(maps[0].shape[1:3], len(weight), W.shape[1], sharding)
-        group = _embed_into(group, W, maps, filled, sharding)
+            moments, group = _nothing(z.shape[1:3], len(weight), z.shape[3], sharding)
+        group = _place(group, z, filled, sharding)
         weight[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
         if filled == len(weight):
@@ -125,16 +145,10 @@ def _zeros(grid: tuple[int, ...], rows: int, k: int) -> tuple[Moments, jax.Array
     return algebra.empty(k, grid=grid), jnp.zeros((*grid, rows, k), jnp.float32)
 
 
-@partial(jax.jit, donate_argnums=0, static_argnums=4)
-def _embed_into(
-    group: jax.Array,
-    W: jax.Array,
-    maps: FeatureMaps,
-    start: jax.Array,
-    sharding: NamedSharding | None,
-) -> jax.Array:
-    """Put a batch's embedded features into the group (H, W, G, k) at `start` of its third axis."""
-    z = _kept(jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2), sharding)
+@partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _place(group: jax.Array, z: jax.Array, start: jax.Array, sharding: NamedSharding | None) -> jax.Array:
+    """Put a batch (B, H, W, k) into the group (H, W, G, k) at `start` of its third axis."""
+    z = _kept(jnp.moveaxis(z, 0, 2), sharding)
     return _kept(jax.lax.dynamic_update_slice_in_dim(group, z, start, axis=2), sharding)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+_OF_A_SETTING = ("fit_s", "score_s", "blocks_s")
 _COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -21,7 +22,7 @@ class Stopwatch:
     """Wall-clock seconds by name, less the seconds that XLA compiled meanwhile, which go to `compile_s`."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"compile_s": 0.0}
+        self.seconds: dict[str, float] = dict.fromkeys(("compile_s", "extract_s", *_OF_A_SETTING), 0.0)
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     @contextmanager
@@ -30,12 +31,12 @@ class Stopwatch:
         start, compiled = time.perf_counter(), self.seconds["compile_s"]
         yield
         spent = time.perf_counter() - start - (self.seconds["compile_s"] - compiled)
-        self.seconds[name] = self.seconds.get(name, 0.0) + spent
+        self.seconds[name] += spent
 
     def take(self) -> dict[str, float]:
         """The seconds so far. What belongs to one setting of a sweep starts at zero again."""
         taken = dict(self.seconds)
-        for name in ("fit_s", "score_s", "compile_s"):
+        for name in ("compile_s", *_OF_A_SETTING):
             self.seconds[name] = 0.0
         return taken
 

@@ -1,8 +1,8 @@
 """python -m jaxsode.run: fit on a data set's good pictures, score its test pictures, report."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from jaxsode import backbones, datasets, metrics, report
+from jaxsode import backbones, datasets, report
+from jaxsode.blocks import state_bytes
 from jaxsode.config import Config, Setting, recorded, settings, with_defaults
-from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError, JaxsodeError
-from jaxsode.features import Features
+from jaxsode.experiment import Experiment, Fold
+from jaxsode.features import Features, free_memory
 from jaxsode.measure import Stopwatch, environment, peak_memory
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Indices of the pictures to fit on and to score; the latter's decoded pictures, masks and labels.
-
-    pictures (N, height, width, C) uint8, masks (N, height, width) uint8, defective (N,) bool.
-    """
-
-    name: str
-    train: Sequence[int]
-    test: Sequence[int]
-    pictures: np.ndarray
-    masks: np.ndarray
-    defective: np.ndarray
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,10 +68,14 @@ def run(config: Config, console: Console) -> Path:
     dataset = datasets.load(config.dataset, data_dir=config.data_dir)
     size = config.size or dataset.size
     assert config.batch_size is not None
+    assert config.epsilon is not None
+    assert config.sigma is not None
     features = Features(backbone, dataset, size=size, batch_size=config.batch_size, workers=config.workers)
+    experiment = Experiment(features, stopwatch, config.epsilon, config.sigma, _state_memory(config))
+    _check_savable(config, experiment, sweep)
     summaries = []
     with _progress(console) as progress, report.whole_folder(output) as folder:
-        folds = [_fold(dataset, name, size, config) for name in _fold_names(config, dataset)]
+        folds = [experiment.fold(name) for name in _fold_names(config, dataset)]
         uses = [index for fold in folds for index in (*fold.train, *fold.test)]
         task = progress.add_task("features", total=len(set(uses)))
         with stopwatch("extract_s"):
@@ -93,7 +83,7 @@ def run(config: Config, console: Console) -> Path:
         progress.update(task, visible=False)
         for setting in sweep:
             into = folder if len(sweep) == 1 else folder / str(setting)
-            scored = [_run_fold(config, features, fold, setting, into, stopwatch, progress) for fold in folds]
+            scored = [_run_fold(config, experiment, fold, setting, into, progress) for fold in folds]
             summary = {"setting": vars(setting), "folds": scored} | report.summarise(scored)
             summaries.append(summary)
             result = summary | {
@@ -141,64 +131,42 @@ def _fold_names(config: Config, dataset: datasets.Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.fold))
 
 
-def _fold(dataset: datasets.Dataset, name: str, size: tuple[int, int], config: Config) -> Fold:
-    train, test = dataset.split(name, "train").indices, dataset.split(name, "test").indices
-    pictures, masks = [], []
-    assert config.batch_size is not None
-    decoded = datasets.batches(
-        dataset, test, size=size, batch_size=config.batch_size, workers=config.workers, with_masks=True
-    )
-    for batch in decoded:
-        assert batch.masks is not None
-        pictures.append(batch.pictures[: batch.valid])
-        masks.append(batch.masks[: batch.valid])
-    defective = np.array([dataset.examples[i].defective for i in test])
-    return Fold(name, train, test, np.concatenate(pictures), np.concatenate(masks), defective)
+def _state_memory(config: Config) -> int:
+    return free_memory() if config.memory_gb is None else int(config.memory_gb * 1e9)
+
+
+def _check_savable(config: Config, experiment: Experiment, sweep: Sequence[Setting]) -> None:
+    """A detector that is fitted in blocks never exists as a whole: say so before anything is computed."""
+    blocked = [setting for setting in sweep if experiment.rows(setting.k) < experiment.features.grid()[0]]
+    if blocked and config.save_detector:
+        state = state_bytes(experiment.features.grid(), blocked[-1].k) / 1e9
+        raise ArgumentError(
+            f"a detector of k = {blocked[-1].k} takes {state:.3g} GB, more than the "
+            f"{_state_memory(config) / 1e9:.3g} GB for it: give --no-save-detector to do without one, "
+            "block by block, or more --memory-gb"
+        )
 
 
 def _run_fold(
     config: Config,
-    features: Features,
+    experiment: Experiment,
     fold: Fold,
     setting: Setting,
     folder: Path,
-    stopwatch: Stopwatch,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Fit, score, evaluate, and write the fold's maps and detector into the folder; returns its metrics."""
-    assert config.epsilon is not None
-    assert config.sigma is not None
+    """Fit, score and evaluate; write the fold's maps and detector into the folder; return its metrics."""
 
-    def counted(indices: Sequence[int], what: str) -> Iterator[tuple[Any, int]]:
-        """The feature maps, with a progress bar that goes when it is full."""
-        task = progress.add_task(f"{setting} · fold {fold.name} · {what}", total=len(indices))
-        for maps, valid in features.batches(indices):
-            yield maps, valid
-            progress.advance(task, valid)
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        task = progress.add_task(f"{setting} · fold {fold.name} · {what}", total=total)
+        yield lambda pictures: progress.advance(task, pictures)
         progress.remove_task(task)
 
-    with stopwatch("fit_s"):
-        detector = Detector.fit_features(
-            counted(fold.train, "fit"),
-            features.backbone,
-            size=features.size,
-            k=setting.k,
-            embedding=setting.embedding,
-            epsilon=config.epsilon,
-            seed=setting.seed,
-            sigma=config.sigma,
-        )
-    with stopwatch("score_s"):
-        maps = np.concatenate(
-            [
-                np.asarray(detector.anomaly_map_of_features(maps))[:valid]
-                for maps, valid in counted(fold.test, "score")
-            ]
-        )
-    full = features.dataset.paper_full_mask
-    scores = metrics.evaluate(maps, fold.masks, fold.defective, paper_full_mask=full)
-    _draw(config, features.dataset, fold, maps, folder / "maps" / fold.name)
-    if config.save_detector:
+    maps, detector = experiment.maps(fold, setting, bar)
+    scores = experiment.evaluate(fold, maps)
+    _draw(config, experiment.features.dataset, fold, maps, folder / "maps" / fold.name)
+    if config.save_detector and detector is not None:
         detector.save(folder / "detector" / fold.name)
     return {"fold": fold.name, "train": len(fold.train), "test": len(fold.test)} | dict(scores)
 
@@ -217,7 +185,8 @@ def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: in
     """Seconds, and the pictures scored a second: each one's features and its map."""
     seconds = stopwatch.take()
     tested = sum(fold["test"] for fold in folds)
-    each = seconds["score_s"] / tested + (seconds["extract_s"] / extracted if extracted else 0)
+    scored = seconds["score_s"] + seconds["blocks_s"]
+    each = scored / tested + (seconds["extract_s"] / extracted if extracted else 0)
     return seconds | {"pictures_per_s": 1 / each}
 
 

@@ -14,7 +14,7 @@ import pytest
 from jaxsode import Detector, datasets, load_backbone, over_grid
 from jaxsode.algebra import covariance, mahalanobis, project_then_align
 from jaxsode.detector import extract
-from jaxsode.fitting import accumulate
+from jaxsode.fitting import accumulate, embed
 from jaxsode.metrics import evaluate
 
 K, EPSILON = 100, 0.01
@@ -51,9 +51,9 @@ def _batches(dataset, part):
 @pytest.fixture(scope="module")
 def fitted(dataset, backbone, reference):
     """The detector, and the covariances that its moments gave on the way."""
-    maps = ((extract(backbone, batch.pictures), batch.valid) for batch in _batches(dataset, "train"))
     W = jnp.asarray(reference["W"])
-    moments = accumulate(maps, W)
+    batches = _batches(dataset, "train")
+    moments = accumulate((embed(W, extract(backbone, batch.pictures)), batch.valid) for batch in batches)
     coarse = jax.tree.map(lambda x: x[::44, ::32], moments)
     C = np.asarray(over_grid(covariance)(coarse))
     detector = Detector.of_moments(moments, backbone, W, size=dataset.size, epsilon=EPSILON)

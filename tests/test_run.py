@@ -129,9 +129,23 @@ def test_nothing_compiles_twice(data, tmp_path, caplog):
     compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
     # `stage` puts a NumPy array on the device, here the weights'; all else is computation.
     compiled = [message for message in compiled if "jit(stage)" not in message]
-    for name in ("extract", "_embed_into", "_update", "_factorise", "_score"):
+    for name in ("extract", "embed", "_place", "_update", "_factorise", "_score"):
         assert sum(f"jit({name})" in message for message in compiled) == 1, (name, compiled)
     assert len(compiled) == len(set(compiled))
+
+
+def test_block_by_block_gives_the_same_numbers(data, tmp_path, capsys):
+    plain = ["--maps", "none", "--no-save-detector", "--fold", "1"]
+    assert _run(data, tmp_path / "whole", *plain) == 0
+    assert _run(data, tmp_path / "blocks", *plain, "--memory-gb", "0.00004") == 0
+    whole, blocks = _result(tmp_path / "whole"), _result(tmp_path / "blocks")
+    assert blocks["timing"]["blocks_s"] > 0 == whole["timing"]["blocks_s"]
+    for name, value in whole["mean"].items():
+        assert abs(blocks["mean"][name] - value) < 1e-4
+    capsys.readouterr()
+    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--memory-gb", "0.00004"]
+    _refused(capsys, given, "block by block", "--no-save-detector")
+    _refused(capsys, [*given[:-1], "1e-9"], "can't hold one row")
 
 
 def _refused(capsys, arguments, *words):

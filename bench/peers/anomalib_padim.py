@@ -118,7 +118,9 @@ def _unfolded(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, torch.Tens
         conv = path.replace("downsample.0", "downsample").replace("downsample.1", "downsample")
         conv = conv if "downsample" in conv else conv.replace("bn", "conv")
         if tensor.ndim == 4:
-            made[name] = torch.from_numpy(np.ascontiguousarray(tensors[f"{conv}.kernel"].transpose(3, 2, 0, 1)))
+            made[name] = torch.from_numpy(
+                np.ascontiguousarray(tensors[f"{conv}.kernel"].transpose(3, 2, 0, 1))
+            )
         elif leaf == "bias":
             made[name] = torch.tensor(tensors[f"{conv}.bias"])
         elif leaf == "running_var":

@@ -1,0 +1,215 @@
+"""python -m bench.plots FILE…: a plot of each suite's JSON beside it, and nothing that is not in the JSON."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.table import heading, read
+
+Content = Mapping[str, Any]
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bench"}
+OURS = {"color": "tab:red", "linewidth": 2.2, "zorder": 3}
+
+
+def plot(path: Path) -> Path:
+    """The SVG of a result's file, beside it."""
+    content = read(path)
+    with plt.rc_context(STYLE):
+        figure: Figure = PLOTS[content["suite"]](content)
+        figure.suptitle(heading(content), fontsize=9)
+        made = path.with_suffix(".svg")
+        figure.savefig(made, bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+    return made
+
+
+def main(paths: Sequence[str]) -> int:
+    """Plot these files."""
+    for path in paths:
+        print(plot(Path(path)))
+    return 0
+
+
+def _inverse(content: Content) -> Figure:
+    figure, axes = _axes(1)
+    rows = content["rows"]
+    for name in _names(rows, "method"):
+        points = sorted((row["k"], row["grid_s"]) for row in rows if row["method"] == name)
+        axes[0].plot(*zip(*points, strict=True), label=name, **_style(name))
+    paper = content["derived"]["paper"]
+    points = [(int(key.removeprefix("k")), value) for key, value in paper["seconds"].items()]
+    label = f"the paper: {paper['method']}, {paper['device']}"
+    axes[0].scatter(*zip(*points, strict=True), label=label, color="black", marker="*", s=60, zorder=4)
+    _log_log(axes[0], "k", "seconds for the grid")
+    return figure
+
+
+def _fit(content: Content) -> Figure:
+    return _stages(content, "fit_s", "seconds", lambda row: row["pictures"])
+
+
+def _score(content: Content) -> Figure:
+    """Rates by batch of the first setting; its stages at the largest batch that was measured."""
+    figure, axes = _axes(2)
+    rows = _first_setting(content["rows"])
+    for name in _names(rows, "implementation"):
+        points = sorted(
+            (row["batch"], row["pictures_per_s"]) for row in rows if row["implementation"] == name
+        )
+        axes[0].plot(*zip(*points, strict=True), label=name, **_style(name))
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_xlabel("batch")
+    axes[0].set_ylabel("pictures a second")
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(frameon=False)
+    largest = max((row["batch"] for row in rows), default=0)
+    _stacked(axes[1], [row for row in rows if row["batch"] == largest], lambda row, stage: 1e3)
+    axes[1].set_ylabel(f"ms a picture, batch {largest}")
+    return figure
+
+
+def _stages(content: Content, total: str, unit: str, pictures: Callable[[Any], int]) -> Figure:
+    figure, axes = _axes(2)
+    rows = _first_setting(content["rows"])
+    _stacked(axes[0], rows, lambda row, stage: 1 if "factorisation" in stage else pictures(row))
+    axes[0].scatter(
+        range(len(rows)), [row[total] for row in rows], color="black", marker="_", s=400, label="whole"
+    )
+    axes[0].set_ylabel(unit)
+    axes[0].legend(frameon=False)
+    peaks = [(row["implementation"], row["peak_bytes"] / 1e9) for row in rows if "peak_bytes" in row]
+    if peaks:
+        axes[1].bar(*zip(*peaks, strict=True), color="tab:gray", width=0.5)
+    axes[1].set_ylabel("peak memory, GB")
+    return figure
+
+
+def _study(content: Content) -> Figure:
+    figure, axes = _axes(2)
+    rows = content["derived"]["summary"]
+    for name in _names(rows, "embedding"):
+        these = sorted((row for row in rows if row["embedding"] == name), key=lambda row: row["k"])
+        ks = [row["k"] for row in these]
+        label, style = name, _style(name, ours="semi-orthogonal")
+        axes[0].plot(ks, [row["fit_s"] for row in these], label=f"{label}: fit, s", **style)
+        seconds = [1e3 * row["score_s_per_picture"] for row in these]
+        axes[0].plot(ks, seconds, linestyle=":", label=f"{label}: score, ms a picture", **style)
+        known = [row for row in these if row.get("pixel_auroc.paper") is not None]
+        axes[1].errorbar(
+            [row["k"] for row in known],
+            [row["pixel_auroc.paper"] for row in known],
+            yerr=[row.get("pixel_auroc.paper.std") or 0 for row in known],
+            capsize=3,
+            label=label,
+            **style,
+        )
+    _log_log(axes[0], "k", "after the features are extracted")
+    axes[1].set_xscale("log")
+    axes[1].set_xlabel("k")
+    axes[1].set_ylabel("pixel ROC, as the paper averages")
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def _memory(content: Content) -> Figure:
+    figure, axes = _axes(2)
+    rows = [row for row in content["rows"] if row["task"] == "fit"]
+    by_number = [row for row in rows if row["batch"] > 1]
+    for name in _names(rows, "implementation"):
+        own = [row for row in by_number if row["implementation"] == name]
+        axes[0].plot(*_points(own, lambda row: row["pictures"]), label=name, **_style(name))
+        own = [row for row in rows if row["batch"] == 1 and row["implementation"] == name]
+        axes[1].plot(*_points(own, lambda row: row["size"][0] * row["size"][1]), label=name, **_style(name))
+    _log_log(axes[0], "pictures fitted on", "peak memory, GB")
+    _log_log(axes[1], "pixels of a picture", "peak memory, GB")
+    return figure
+
+
+def _scaling(content: Content) -> Figure:
+    figure, axes = _axes(1)
+    rows = [row for row in content["rows"] if row["mesh"][0] == 1]
+    points = sorted((row["devices"], row["state_bytes_per_device"] / 1e9) for row in rows)
+    axes[0].plot(*zip(*points, strict=True), label="state of a device", **_style("ours"))
+    _log_log(axes[0], "devices", "GB")
+    return figure
+
+
+def _metrics(content: Content) -> Figure:
+    figure, axes = _axes(2)
+    for axis, metric in zip(axes, _names(content["rows"], "metric"), strict=False):
+        rows = [row for row in content["rows"] if row["metric"] == metric]
+        axis.barh([row["implementation"] for row in rows], [row["seconds"] for row in rows], color="tab:gray")
+        axis.set_xlabel(f"{metric}, seconds for {rows[0]['scores']:,} scores")
+    return figure
+
+
+def _axes(number: int) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(1, number, figsize=(5.2 * number, 4.2), squeeze=False, layout="constrained")
+    return figure, list(axes[0])
+
+
+def _names(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def _style(name: str, *, ours: str = "ours") -> dict[str, Any]:
+    return {"marker": "o", "markersize": 4} | (OURS if name == ours else {})
+
+
+def _points(rows: Iterable[Mapping[str, Any]], x: Callable[[Any], float]) -> tuple[list[float], list[float]]:
+    ordered = sorted((x(row), row["peak_bytes"] / 1e9) for row in rows)
+    return [a for a, _ in ordered], [b for _, b in ordered]
+
+
+def _first_setting(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    keys = ("backbone", "size", "k")
+    return [row for row in rows if all(row[key] == rows[0][key] for key in keys)]
+
+
+def _stacked(axis: Axes, rows: Sequence[Mapping[str, Any]], scale: Callable[[Any, str], float]) -> None:
+    """A bar of stages for each implementation."""
+    colours = {
+        stage: f"C{i}" for i, stage in enumerate(dict.fromkeys(s for row in rows for s in row["stages_s"]))
+    }
+    for stage, colour in colours.items():
+        for x, row in enumerate(rows):
+            below = 0.0
+            for name, seconds in row["stages_s"].items():
+                if name == stage:
+                    height = seconds * scale(row, stage)
+                    axis.bar(
+                        x, height, bottom=below, color=colour, width=0.5, label=stage if x == 0 else None
+                    )
+                below += seconds * scale(row, name)
+    axis.set_xticks(range(len(rows)), [row["implementation"] for row in rows])
+    axis.legend(frameon=False)
+
+
+def _log_log(axis: Axes, x: str, y: str) -> None:
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.legend(frameon=False, fontsize=8)
+
+
+PLOTS: dict[str, Callable[[Content], Figure]] = {
+    "inverse": _inverse,
+    "fit": _fit,
+    "score": _score,
+    "study": _study,
+    "memory": _memory,
+    "scaling": _scaling,
+    "metrics": _metrics,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
