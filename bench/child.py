@@ -96,14 +96,16 @@ def process_peak() -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     # What getrusage tells on Linux begins with the peak of the process that started this one.
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024
 
 
 def _limit(gigabytes: float) -> None:
     """What is asked for beyond it fails, before it harms anyone else on the machine."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
+    most = int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def main(arguments: list[str]) -> int:

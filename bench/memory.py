@@ -41,9 +41,8 @@ def run(options: argparse.Namespace, result: Result) -> None:
     for task, size, pictures, batch in points:
         setting = Setting(options.backbone, size, options.k)
         if deadline.left_s <= 0:
-            result.leave_out(
-                f"{task}, {pictures} pictures, {setting}", f"{options.minutes:g} minutes were over"
-            )
+            what = f"{task}, {pictures} pictures, {setting}"
+            result.leave_out(what, f"the {options.minutes:g} minutes were over")
             continue
         peaks = path.peaks(
             task,
@@ -66,14 +65,12 @@ def growth(rows: Sequence[dict[str, Any]], size: list[int]) -> dict[str, float]:
     """By implementation: the slope of the peak over N, in MB a picture."""
     slopes = {}
     for name in dict.fromkeys(row["implementation"] for row in rows):
-        points = [
-            (row["pictures"], row["peak_bytes"] / 1e6)
+        own = [
+            row
             for row in rows
-            if row["implementation"] == name
-            and row["task"] == "fit"
-            and row["size"] == size
-            and row["batch"] > 1
+            if (row["implementation"], row["task"], row["size"]) == (name, "fit", size) and row["batch"] > 1
         ]
-        if len(points) > 1:
-            slopes[name] = float(np.polyfit(*zip(*points, strict=True), 1)[0])
+        if len(own) > 1:
+            peaks = [row["peak_bytes"] / 1e6 for row in own]
+            slopes[name] = float(np.polyfit([row["pictures"] for row in own], peaks, 1)[0])
     return slopes

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import matplotlib  # pyright: ignore[reportMissingImports]
+from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
+from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
+from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 
 from bench.table import heading, read
 
+matplotlib.use("svg")
+
 Content = Mapping[str, Any]
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bench"}
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bench"}
 OURS = {"color": "tab:red", "linewidth": 2.2, "zorder": 3}
 
 
@@ -176,19 +176,12 @@ def _first_setting(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def _stacked(axis: Axes, rows: Sequence[Mapping[str, Any]], scale: Callable[[Any, str], float]) -> None:
     """A bar of stages for each implementation."""
-    colours = {
-        stage: f"C{i}" for i, stage in enumerate(dict.fromkeys(s for row in rows for s in row["stages_s"]))
-    }
-    for stage, colour in colours.items():
-        for x, row in enumerate(rows):
-            below = 0.0
-            for name, seconds in row["stages_s"].items():
-                if name == stage:
-                    height = seconds * scale(row, stage)
-                    axis.bar(
-                        x, height, bottom=below, color=colour, width=0.5, label=stage if x == 0 else None
-                    )
-                below += seconds * scale(row, name)
+    stages = dict.fromkeys(stage for row in rows for stage in row["stages_s"])
+    bottom = [0.0] * len(rows)
+    for stage in stages:
+        heights = [row["stages_s"].get(stage, 0.0) * scale(row, stage) for row in rows]
+        axis.bar(range(len(rows)), heights, bottom=bottom, width=0.5, label=stage)
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axis.set_xticks(range(len(rows)), [row["implementation"] for row in rows])
     axis.legend(frameon=False)
 

@@ -65,9 +65,7 @@ class Result:
         """A module that may not be there, or may not work; if so, what is left out is said."""
         try:
             return importlib.import_module(module)
-        except (
-            Exception
-        ) as error:  # a package that is there in part, or in the wrong version, raises anything
+        except Exception as error:  # one that is there in part, or of the wrong version, raises anything
             self.leave_out(what, f"{module} can't be imported ({type(error).__name__}: {error})")
             return None
 

@@ -45,14 +45,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Parts:
-    """The same for all: the network's weights, batch norm folded, by our names (kernels HWIO), and W (F, k)."""
+    """The same for all: the network's weights by our names, batch norm folded, kernels HWIO; W (F, k)."""
 
     tensors: Mapping[str, np.ndarray]
     W: np.ndarray
 
     def save(self, path: Path) -> None:
         """For another process."""
-        np.savez(path, W=self.W, **{f"weights/{name}": tensor for name, tensor in self.tensors.items()})
+        arrays: dict[str, Any] = {f"weights/{name}": tensor for name, tensor in self.tensors.items()}
+        np.savez(path, W=self.W, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Parts":

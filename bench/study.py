@@ -1,4 +1,4 @@
-"""Time and ROC against k for each embedding, on a data set: features once, then fit and score every setting."""
+"""Time and ROC against k for each embedding, on a data set whose features are extracted once."""
 
 import argparse
 import itertools

@@ -24,17 +24,14 @@ def markdown(content: Mapping[str, Any]) -> str:
     rows = content["derived"].get("summary", content["rows"])
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     lines += [""]
-    lines += [
-        f"- {line}"
-        for name, value in content["derived"].items()
-        for line in _derived(name, value)
-        if name != "summary"
-    ]
+    for name, value in content["derived"].items():
+        if name != "summary":
+            lines += [f"- {name}: {_inline(value)}"]
     if content["agreement"]:
         worst = max(content["agreement"], key=lambda found: found["relative_error"] / found["tolerance"])
         lines += [
-            f"- agreement checked {len(content['agreement'])} times; the largest difference for its tolerance: "
-            f"{worst['what']}, {worst['relative_error']:.1e}"
+            f"- agreement checked {len(content['agreement'])} times; the largest difference for its "
+            f"tolerance: {worst['what']}, {worst['relative_error']:.1e}"
         ]
     lines += [f"- left out: {left['what']}: {left['why']}" for left in content["left_out"]]
     lines += [f"- {_surroundings(content['environment'])}"]
@@ -69,15 +66,13 @@ def _surroundings(environment: Mapping[str, Any]) -> str:
     return f"{environment['dtype']}; {versions}; commit {commit}{busy}"
 
 
-def _derived(name: str, value: Any) -> list[str]:
-    if not isinstance(value, dict):
-        return [f"{name}: {_number(value)}"]
-    inner = [
-        f"{key} "
-        + (f"({', '.join(f'{k} {_number(v)}' for k, v in x.items())})" if isinstance(x, dict) else _number(x))
-        for key, x in value.items()
-    ]
-    return [f"{name}: {'; '.join(inner)}"]
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{key} ({_inline(inner)})" if isinstance(inner, dict) else f"{key} {_inline(inner)}"
+            for key, inner in value.items()
+        )
+    return _number(value)
 
 
 def _number(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""One fit and score of a setting on one fold, timed, and its metrics: the building blocks of `jaxsode.run`."""
+"""A setting on one fold: fit and score, timed, and the metrics; of the building blocks of `jaxsode.run`."""
 
 import argparse
 import time

@@ -1,7 +1,6 @@
 """What a run leaves behind: heat maps, metrics.json, a table; and the colours they are drawn in."""
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,14 +170,12 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def table(
-    title: str, rows: Sequence[tuple[str, Mapping[str, float | None], Mapping[str, float | None]]]
-) -> Any:
+def table(title: str, rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Any:
     """The terminal's table of metrics.
 
     Args:
         title: above it.
-        rows: label, values by metric, and their deviations (empty where there is none).
+        rows: label, and values by metric; None is printed as a dash.
 
     Returns:
         A rich table.
@@ -186,18 +183,12 @@ def table(
     from rich.table import Table
 
     made = Table(title=title, title_justify="left")
-    made.add_column("")
+    made.add_column("", no_wrap=True)
     for heading in ("pixel ROC\npooled", "pixel ROC\npaper", "PRO\npooled", "PRO\npaper", "picture\nROC"):
         made.add_column(heading, justify="right")
-    for label, values, deviations in rows:
-        made.add_row(label, *(_cell(values[name], deviations.get(name)) for name in METRICS))
+    for label, values in rows:
+        made.add_row(label, *("–" if values[name] is None else f"{values[name]:.4f}" for name in METRICS))
     return made
-
-
-def _cell(value: float | None, deviation: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation is not None else "")
 
 
 def _bytes(colour: np.ndarray) -> np.ndarray:

@@ -195,13 +195,13 @@ def _print(
 ) -> None:
     if len(summaries) == 1:
         (only,) = summaries
-        rows = [(f"fold {fold['fold']}", report.flatten(fold), {}) for fold in only["folds"]]
+        rows = [(f"fold {fold['fold']}", report.flatten(fold)) for fold in only["folds"]]
         if len(rows) > 1:
-            rows.append(("mean ± std", only["mean"], only["std"]))
+            rows += [("mean", only["mean"]), ("± std", only["std"])]
         title = f"{config.dataset} · {config.backbone} · {Setting(**only['setting'])}"
     else:
-        rows = [(str(Setting(**s["setting"])), s["mean"], s["std"]) for s in summaries]
-        title = f"{config.dataset} · {config.backbone} · mean ± std over folds"
+        rows = [(str(Setting(**s["setting"])), s["mean"]) for s in summaries]
+        title = f"{config.dataset} · {config.backbone} · mean over folds"
     console.print(report.table(title, rows))
     if "note" in weights:
         console.print(weights["note"], style="yellow")

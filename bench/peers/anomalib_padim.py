@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib.models.image.padim.torch_model import PadimModel  # pyright: ignore[reportMissingImports]
 
 from bench.peers import torch_backbone
 from bench.peers.torch_backbone import DEVICE, normalised
@@ -118,9 +118,8 @@ def _unfolded(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, torch.Tens
         conv = path.replace("downsample.0", "downsample").replace("downsample.1", "downsample")
         conv = conv if "downsample" in conv else conv.replace("bn", "conv")
         if tensor.ndim == 4:
-            made[name] = torch.from_numpy(
-                np.ascontiguousarray(tensors[f"{conv}.kernel"].transpose(3, 2, 0, 1))
-            )
+            kernel = tensors[f"{conv}.kernel"].transpose(3, 2, 0, 1)
+            made[name] = torch.from_numpy(np.ascontiguousarray(kernel))
         elif leaf == "bias":
             made[name] = torch.tensor(tensors[f"{conv}.bias"])
         elif leaf == "running_var":

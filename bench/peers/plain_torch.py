@@ -1,4 +1,4 @@
-"""The algorithm as it is commonly written in PyTorch: align, concatenate, embed, keep all, einsum, inverse."""
+"""The algorithm as it is commonly written in PyTorch: align, concatenate, embed; einsum; inverse."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def normalised(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 (N, height, width, 3) in host memory → float32 (N, 3, height, width) on the device, normalised."""
+    """uint8 (N, height, width, 3) in host memory → normalised (N, 3, height, width) on the device."""
     x = torch.from_numpy(pictures).to(DEVICE).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(numbers, device=DEVICE).view(1, 3, 1, 1) for numbers in IMAGENET)
     return ((x - mean) / std).contiguous()

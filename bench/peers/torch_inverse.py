@@ -51,9 +51,9 @@ def tensor(A: jax.Array) -> torch.Tensor:
 
 def on_host(made: Any) -> Any:
     """Tensors, or a tuple of them, as NumPy arrays."""
-    return (
-        made.cpu().numpy() if isinstance(made, torch.Tensor) else tuple(part.cpu().numpy() for part in made)
-    )
+    if isinstance(made, torch.Tensor):
+        return made.cpu().numpy()
+    return tuple(part.cpu().numpy() for part in made)
 
 
 def wait(_: Any) -> None:
