@@ -166,7 +166,8 @@ def summarise(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; a number that is not finite is an error, not `NaN`."""
+    """Write JSON, making the folder; a number that is not finite is an error, not `NaN`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
