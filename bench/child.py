@@ -8,9 +8,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 TASKS = {"peak": "bench.child", "share": "bench.scaling"}
@@ -54,37 +57,48 @@ def peak(
     parts: str,
     pictures: int,
     batch: int,
-) -> dict[str, int]:
+    state_gb: float = 0.0,
+) -> dict[str, Any]:
     """Peak memory of fitting or scoring generated pictures, made batch by batch.
 
     Args:
-        task: "fit", or "score" by a model that was not fitted.
+        task: "fit"; "score" by a model that was not fitted; "blocks", which is ours alone: both, in blocks
+            of locations.
         implementation: see `bench.setting.IMPLEMENTATIONS`.
         backbone, size, k: see `bench.setting.Setting`.
         parts: file of `Parts`.
-        pictures: how many are fitted on, or scored.
+        pictures: how many are fitted on, or scored, or both.
         batch: of them.
+        state_gb: for the state of a block.
 
     Returns:
         `peak_bytes`, the device's where its allocator tells, else the process's; `before_bytes`, of it what
-        the libraries and the network took before the first picture (0 for a device).
+        the libraries and the network took before the first picture (0 for a device); `once_s`, what it took,
+        compilation and making the pictures included.
     """
     from bench.pictures import generated
     from bench.setting import Parts, Setting, build
 
     one = build(implementation, Setting(backbone, (size[0], size[1]), k), Parts.load(Path(parts)))
-    batches = (generated(batch, (size[0], size[1]), seed=seed) for seed in range(max(1, pictures // batch)))
-    before = process_peak()
+
+    def batches() -> Iterator[np.ndarray]:
+        for seed in range(max(1, pictures // batch)):
+            yield generated(batch, (size[0], size[1]), seed=seed)
+
+    before, start = process_peak(), time.perf_counter()
     if task == "fit":
-        one.wait(one.fit(batches))
+        one.wait(one.fit(batches()))
+    elif task == "blocks":
+        one.in_blocks(batches, state_gb)
     else:
         model = one.blank()
-        for some in batches:
+        for some in batches():
             one.fetch(one.score(model, some))
+    once_s = time.perf_counter() - start
     device = one.device_peak()
     if device is not None:
-        return {"peak_bytes": device, "before_bytes": 0}
-    return {"peak_bytes": process_peak(), "before_bytes": before}
+        return {"peak_bytes": device, "before_bytes": 0, "once_s": once_s}
+    return {"peak_bytes": process_peak(), "before_bytes": before, "once_s": once_s}
 
 
 def process_peak() -> int:

@@ -24,6 +24,7 @@ def quick(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     names = path.available(options.only, result)
+    path.decoding(result, quick=options.quick)
     for setting in path.settings(options):
         # A peer holds scatter, covariance and inverse at once; ours two of them.
         if 3 * path.state_bytes(setting) > 1e9 * options.memory_gb:

@@ -26,17 +26,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
     )
     parser.add_argument("--of", type=int, default=8, help="pictures of each of these sizes, one at a time")
+    parser.add_argument("--state-gb", type=float, default=4.0, help="for the state of a block of locations")
     parser.add_argument("--memory-gb", type=float, default=16.0, help="a process may hold; it fails beyond")
 
 
 def quick(options: argparse.Namespace) -> None:
+    options.state_gb = 1e-4
     options.k, options.pictures, options.at, options.size, options.of = 8, (2, 4), (64, 64), ((64, 96),), 2
 
 
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     points = [("fit", options.at, n, min(8, n)) for n in options.pictures]
-    points += [(task, size, options.of, 1) for size in options.size for task in ("fit", "score")]
+    points += [(task, size, options.of, 1) for size in options.size for task in ("fit", "score", "blocks")]
     names = path.available(options.only, result)
     for task, size, pictures, batch in points:
         setting = Setting(options.backbone, size, options.k)
@@ -46,13 +48,14 @@ def run(options: argparse.Namespace, result: Result) -> None:
             continue
         peaks = path.peaks(
             task,
-            names,
+            names if task != "blocks" else [name for name in names if name == path.OURS],
             setting,
             ours.parts(setting),
             result,
             pictures=pictures,
             batch=batch,
             gigabytes=options.memory_gb,
+            state_gb=options.state_gb,
         )
         for name, found in peaks.items():
             result.row(

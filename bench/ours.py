@@ -1,7 +1,6 @@
 """This package as an implementation to be measured: `Detector` whole, and its steps one by one."""
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.setting import EPSILON, SIGMA, Equivalent, Parts, Setting, Stage
-from jaxsode import algebra
-from jaxsode.algebra import Moments, over_grid
+from jaxsode.algebra import Moments
 from jaxsode.backbones import registry
+from jaxsode.blocks import fit_and_score, rows_per_block
 from jaxsode.detector import Detector, Settings, extract
-from jaxsode.fitting import GROUP, factorise
+from jaxsode.fitting import accumulate, embed, embedding_matrix, factorise
+from jaxsode.scoring import anomaly_maps, distances
 
 
 def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Parts:
@@ -32,7 +32,7 @@ def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Pa
 
         backbone = load(setting.backbone, weights=weights)
     tensors = {name: np.asarray(tensor) for name, tensor in registry.parameters(backbone).items()}
-    W = algebra.semi_orthogonal(seed, sum(backbone.channels), setting.k)
+    W = embedding_matrix("semi-orthogonal", seed, sum(backbone.channels), setting.k)
     return Parts(tensors, np.asarray(W))
 
 
@@ -65,67 +65,52 @@ class Ours:
         return jax.block_until_ready(value)
 
     def blank(self) -> Detector:
-        k = self.setting.k
-        picture = jax.ShapeDtypeStruct((1, *self.setting.size, 3), np.uint8)
-        _, H, width, _ = jax.eval_shape(extract, self.backbone, picture)[0].shape
+        H, width, k = (*self._grid(), self.setting.k)
         settings = Settings(self.setting.size, "given", EPSILON, SIGMA, None, 1)
-        return Detector(self.backbone, self.W, jnp.zeros((H, width, k)), jnp.ones((H, width, k, k)), settings)
+        mean, whitener = jnp.zeros((H, width, k)), jnp.ones((H, width, k, k))
+        return Detector(self.backbone, self.W, mean, whitener, settings)
+
+    def in_blocks(self, batches: Callable[[], Iterable[np.ndarray]], state_gb: float) -> np.ndarray:
+        """Maps of the pictures that it is fitted on, with so much memory for the state of a block."""
+
+        def maps() -> Iterable[tuple[tuple[jax.Array, ...], int]]:
+            return ((extract(self.backbone, pictures), len(pictures)) for pictures in batches())
+
+        rows = rows_per_block(self._grid(), self.setting.k, int(state_gb * 1e9))
+        return fit_and_score(maps, maps, self.W, size=self.setting.size, rows=rows)
 
     def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
-        rows = len(batches[0])
+        rows, n = len(batches[0]), sum(map(len, batches))
         maps = extract(self.backbone, batches[0])
-        z = jnp.concatenate([_embed_for_moments(maps, self.W)] * -(-GROUP // rows), axis=2)
-        # Donated from call to call, as `Detector.fit` does.
-        state = {"moments": _update(algebra.empty(self.setting.k, grid=z.shape[:2]), z)}
-
-        def update() -> Moments:
-            state["moments"] = _update(state["moments"], z)
-            return state["moments"]
+        z = [(embed(self.W, extract(self.backbone, pictures)), rows) for pictures in batches]
+        moments = accumulate(z)
 
         def copied() -> tuple[Moments]:
-            return (jax.block_until_ready(jax.tree.map(jnp.copy, state["moments"])),)
+            return (jax.block_until_ready(jax.tree.map(jnp.copy, moments)),)
 
         return {
             "CNN": Stage(lambda: extract(self.backbone, batches[0]), rows),
-            "embedding": Stage(lambda: _embed_for_moments(maps, self.W), rows),
-            "moments": Stage(update, z.shape[2]),
+            "embedding": Stage(lambda: embed(self.W, maps), rows),
+            "moments": Stage(lambda: accumulate(z), n),
             "factorisation": Stage(lambda moments: factorise(moments, EPSILON), 0, copied),
         }
 
     def score_stages(self, model: Detector, pictures: np.ndarray) -> dict[str, Stage]:
         rows = len(pictures)
         maps = extract(self.backbone, pictures)
-        z = _embed(maps, self.W)
-        d = _distance(z, model.mean, model.whitener)
+        z = embed(self.W, maps)
+        d = distances(z, model.mean, model.whitener)
         return {
             "CNN": Stage(lambda: extract(self.backbone, pictures), rows),
-            "embedding": Stage(lambda: _embed(maps, self.W), rows),
-            "distance": Stage(lambda: _distance(z, model.mean, model.whitener), rows),
-            "map": Stage(lambda: _map(d, self.setting.size), rows),
+            "embedding": Stage(lambda: embed(self.W, maps), rows),
+            "distance": Stage(lambda: distances(z, model.mean, model.whitener), rows),
+            "map": Stage(lambda: anomaly_maps(d, self.setting.size, SIGMA), rows),
         }
 
     def device_peak(self) -> int | None:
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
-
-_embed = jax.jit(algebra.project_then_align)
-
-
-@jax.jit
-def _embed_for_moments(maps: tuple[jax.Array, ...], W: jax.Array) -> jax.Array:
-    return jnp.moveaxis(algebra.project_then_align(maps, W), 0, 2)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _update(moments: Moments, z: jax.Array) -> Moments:
-    return over_grid(algebra.update)(moments, z)
-
-
-@jax.jit
-def _distance(z: jax.Array, mean: jax.Array, whitener: jax.Array) -> jax.Array:
-    return jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
-
-
-@partial(jax.jit, static_argnums=1)
-def _map(distance: jax.Array, size: tuple[int, int]) -> jax.Array:
-    return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=SIGMA))(distance)
+    def _grid(self) -> tuple[int, int]:
+        picture = jax.ShapeDtypeStruct((1, *self.setting.size, 3), np.uint8)
+        _, H, width, _ = jax.eval_shape(extract, self.backbone, picture)[0].shape
+        return H, width

@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import io
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -86,6 +88,9 @@ def agree(
     n, some = sum(map(len, batches)), batches[-1][:2]
     agreeing: dict[str, Implementation] = {}
     for name, one in found.items():
+        if one is reference:
+            agreeing[name] = one
+            continue
         same = one.equivalent
         with exact():
             theirs = one.fetch(one.score(one.fit(batches), some))
@@ -144,23 +149,15 @@ def stage_seconds(
 
 def ratios(result: Result, what: str, timings: Mapping[str, Timing]) -> None:
     """How many times faster ours is than each peer."""
-    if OURS in timings:
+    if OURS in timings and len(timings) > 1:
         mine = timings[OURS].median
         faster = {name: t.median / mine for name, t in timings.items() if name != OURS}
         result.derived.setdefault("ours is faster by", {})[what] = faster
 
 
 def peaks(
-    task: str,
-    names: Sequence[str],
-    setting: Setting,
-    parts: Parts,
-    result: Result,
-    *,
-    pictures: int,
-    batch: int,
-    gigabytes: float,
-) -> dict[str, dict[str, int]]:
+    task: str, names: Sequence[str], setting: Setting, parts: Parts, result: Result, **arguments: Any
+) -> dict[str, dict[str, Any]]:
     """Peak memory of each implementation, in a process of its own; see `bench.child.peak`."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -170,16 +167,39 @@ def peaks(
             try:
                 found[name] = child.measure(
                     "peak",
-                    gigabytes=gigabytes,
                     task=task,
                     implementation=name,
                     backbone=setting.backbone,
                     size=setting.size,
                     k=setting.k,
                     parts=str(file),
-                    pictures=pictures,
-                    batch=batch,
+                    **arguments,
                 )
             except child.ChildFailed as error:
                 result.leave_out(f"peak of {name}, {task}, {setting}", error)
     return found
+
+
+def decoding(result: Result, *, quick: bool) -> None:
+    """Seconds to decode and resize one picture, the same for all that follow; by one thread of ours.
+
+    It is no part of what the implementations are timed for: they start from pictures in memory.
+    """
+    decode = result.optional("jaxsode.datasets.decode", "decode")
+    if decode is None:
+        return
+    from PIL import Image
+
+    source, target = ((80, 40), (64, 32)) if quick else ((1257, 500), (704, 256))
+    file = io.BytesIO()
+    Image.fromarray(pictures.generated(1, source)[0, :, :, 0]).save(file, "jpeg", quality=90)
+    encoded = file.getvalue()
+
+    def call() -> np.ndarray:
+        return decode.decode_picture(encoded, size=target, channels=1, where="a generated picture")
+
+    timing = race([Contender("decode", call, lambda picture: picture)], least_s=0.02)["decode"]
+    what = (
+        f"decode, s a picture, grey JPEG, {source[0]} × {source[1]} → {target[0]} × {target[1]}, one thread"
+    )
+    result.derived[what] = timing.median

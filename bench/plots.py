@@ -99,9 +99,7 @@ def _study(content: Content) -> Figure:
         these = sorted((row for row in rows if row["embedding"] == name), key=lambda row: row["k"])
         ks = [row["k"] for row in these]
         label, style = name, _style(name, ours="semi-orthogonal")
-        axes[0].plot(ks, [row["fit_s"] for row in these], label=f"{label}: fit, s", **style)
-        seconds = [1e3 * row["score_s_per_picture"] for row in these]
-        axes[0].plot(ks, seconds, linestyle=":", label=f"{label}: score, ms a picture", **style)
+        axes[0].plot(ks, [row["fit_and_score_s"] for row in these], label=label, **style)
         known = [row for row in these if row.get("pixel_auroc.paper") is not None]
         axes[1].errorbar(
             [row["k"] for row in known],
@@ -111,7 +109,7 @@ def _study(content: Content) -> Figure:
             label=label,
             **style,
         )
-    _log_log(axes[0], "k", "after the features are extracted")
+    _log_log(axes[0], "k", "fit and score of a fold, s, after the CNN")
     axes[1].set_xscale("log")
     axes[1].set_xlabel("k")
     axes[1].set_ylabel("pixel ROC, as the paper averages")

@@ -30,6 +30,7 @@ def quick(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     names = path.available(options.only, result)
+    path.decoding(result, quick=options.quick)
     for setting in path.settings(options):
         # Every implementation's model is there at once, and the last one's fit on top.
         if 5 * path.state_bytes(setting) > 1e9 * options.memory_gb:

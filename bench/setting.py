@@ -132,8 +132,8 @@ class Implementation(Protocol):
         ...
 
 
-def build(name: str, setting: Setting, parts: Parts) -> Implementation:
-    """An implementation by its name.
+def build(name: str, setting: Setting, parts: Parts) -> Any:
+    """An implementation by its name; see `Implementation`.
 
     Raises:
         ImportError: its library is not there.

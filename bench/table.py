@@ -179,6 +179,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("embedding", text("embedding")),
         ("k", text("k")),
         ("runs", text("runs")),
+        ("fit and score s", text("fit_and_score_s")),
         ("fit s", text("fit_s")),
         ("score ms a picture", milliseconds("score_s_per_picture")),
         ("ROC pooled", plus_minus("pixel_auroc.pooled")),
@@ -193,6 +194,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("pictures", text("pictures")),
         ("peak GB", gigabytes("peak_bytes")),
         ("of it before GB", gigabytes("before_bytes")),
+        ("once, s", text("once_s")),
     ),
     "scaling": (
         ("devices", text("devices")),

@@ -1,18 +1,18 @@
-"""A setting on one fold: fit and score, timed, and the metrics; of the building blocks of `jaxsode.run`."""
+"""A setting on one fold: fit and score, timed, and the metrics; all of it by `jaxsode.experiment`."""
 
 import argparse
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from jaxsode import Detector, algebra, datasets, metrics
+from jaxsode import datasets
 from jaxsode.backbones import load
-from jaxsode.config import Config, with_defaults
+from jaxsode.config import Config, Setting, with_defaults
+from jaxsode.experiment import Experiment, Fold
 from jaxsode.features import Features
+from jaxsode.measure import Stopwatch
 from jaxsode.report import flatten
 
 
@@ -28,87 +28,71 @@ class Trial:
         config = with_defaults(given)
         assert config.backbone is not None
         assert config.batch_size is not None
-        weights = "random" if options.random else options.weights
-        self.config = config
-        self.backbone = load(config.backbone, weights=weights)
-        self.weights = str(weights or "as jaxsode.load_backbone finds them")
+        assert config.epsilon is not None
+        assert config.sigma is not None
+        self.weights = "random" if options.random else options.weights
         self.dataset = datasets.load(options.dataset, data_dir=options.data_dir)
-        self.size = tuple(options.size) if options.size else self.dataset.size
-        self.folds = self.dataset.folds if tuple(options.fold) == ("all",) else tuple(options.fold)
-        self.features = Features(
-            self.backbone,
+        features = Features(
+            load(config.backbone, weights=self.weights),
             self.dataset,
-            size=(self.size[0], self.size[1]),
+            size=self.dataset.size if options.size is None else (options.size[0], options.size[1]),
             batch_size=config.batch_size,
             workers=config.workers,
         )
-        used = [i for fold in self.folds for part in ("train", "test") for i in self._indices(fold, part)]
+        self.stopwatch = Stopwatch()
+        memory = int(1e9 * options.memory_gb)
+        self.experiment = Experiment(features, self.stopwatch, config.epsilon, config.sigma, memory)
+        names = self.dataset.folds if tuple(options.fold) == ("all",) else tuple(options.fold)
+        self.folds = {name: self.experiment.fold(name) for name in names}
+        uses = [index for fold in self.folds.values() for index in (*fold.train, *fold.test)]
         start = time.perf_counter()
-        self.features.prepare(used * 2, progress=lambda _: None)
+        self.kept = features.prepare(uses * 2, progress=lambda _: None)
         self.extract_s = time.perf_counter() - start
-        self.truth = {fold: self._truth(fold) for fold in self.folds}
 
-    def warm_up(self, k: int) -> None:
-        """What fitting and scoring with k compile, they compile here."""
-        few = self._indices(self.folds[0], "train")[:1]
-        self._score(self._fit(algebra.sampled(0, sum(self.backbone.channels), k), few), few)
+    @property
+    def features(self) -> int:
+        """F."""
+        return sum(self.experiment.features.backbone.channels)
+
+    def warm_up(self, embedding: str, k: int) -> None:
+        """What fitting and scoring compile, they compile here, on one picture."""
+        fold = next(iter(self.folds.values()))
+        self._maps(replace(fold, train=fold.train[:1], test=fold.test[:1]), Setting(embedding, k, 0))
 
     def measure(self, embedding: str, k: int, seed: int, fold: str) -> dict[str, Any]:
-        """Seconds from features to detector and from features to maps; the five metrics by dotted name."""
-        train, test = self._indices(fold, "train"), self._indices(fold, "test")
-        W = jax.block_until_ready(algebra.embedding(embedding, seed, sum(self.backbone.channels), k))
-        start = time.perf_counter()
-        detector = self._fit(W, train)
-        fitted = time.perf_counter()
-        maps = self._score(detector, test)
-        scored = time.perf_counter()
-        masks, defective = self.truth[fold]
-        full = self.dataset.paper_full_mask
+        """Seconds from features to detector and to maps, compilation left out; the metrics by dotted name."""
+        here = self.folds[fold]
+        self.stopwatch.take()
+        maps = self._maps(here, Setting(embedding, k, seed))
+        seconds = self.stopwatch.take()
+        blocks = seconds["blocks_s"] > 0
         return {
-            "train": len(train),
-            "test": len(test),
-            "fit_s": fitted - start,
-            "score_s_per_picture": (scored - fitted) / len(test),
-            **flatten(metrics.evaluate(maps, masks, defective, paper_full_mask=full)),
+            "train": len(here.train),
+            "test": len(here.test),
+            "rows_at_once": self.experiment.rows(k),
+            "fit_s": None if blocks else seconds["fit_s"],
+            "score_s_per_picture": None if blocks else seconds["score_s"] / len(here.test),
+            "fit_and_score_s": seconds["blocks_s"] or seconds["fit_s"] + seconds["score_s"],
+            **flatten(self.experiment.evaluate(here, maps)),
         }
-
-    def fit_bytes(self, k: int) -> int:
-        """What fitting takes at the least: scatter and whitener, 2 · H·W·k² numbers."""
-        picture = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.uint8)
-        H, width = jax.eval_shape(lambda x: self.backbone(x / 255), picture)[0].shape[1:3]
-        return 8 * H * width * k * k
 
     def described(self) -> dict[str, Any]:
         """What all rows have in common."""
+        features = self.experiment.features
         return {
             "dataset": self.dataset.name,
-            "backbone": self.backbone.name,
-            "weights": self.weights,
-            "size": list(self.size),
-            "features_extracted_s": self.extract_s,
+            "backbone": features.backbone.name,
+            "weights": str(self.weights or "as jaxsode.load_backbone finds them"),
+            "size": f"{features.size[0]} × {features.size[1]}",
+            "features extracted, s": self.extract_s,
+            "pictures whose features are kept": self.kept,
         }
 
-    def _fit(self, W: jax.Array, indices: Sequence[int]) -> Detector:
-        detector = Detector.fit_features(
-            self.features.batches(indices),
-            self.backbone,
-            size=(self.size[0], self.size[1]),
-            W=W,
-            epsilon=self.config.epsilon or 0.01,
-        )
-        return jax.block_until_ready(detector)
+    def _maps(self, fold: Fold, setting: Setting) -> Any:
+        @contextlib.contextmanager
+        def silent(what: str, total: int) -> Iterator[Any]:
+            del what, total
+            yield lambda pictures: None
 
-    def _score(self, detector: Detector, indices: Sequence[int]) -> np.ndarray:
-        every = self.features.batches(indices)
-        return np.concatenate(
-            [np.asarray(detector.anomaly_map_of_features(maps))[:valid] for maps, valid in every]
-        )
-
-    def _indices(self, fold: str, part: Any) -> tuple[int, ...]:
-        return self.dataset.split(fold, part).indices
-
-    def _truth(self, fold: str) -> tuple[np.ndarray, np.ndarray]:
-        """Masks (N, height, width) and which pictures are defective (N,)."""
-        test = self._indices(fold, "test")
-        masks = np.stack([self.dataset.mask(i, size=(self.size[0], self.size[1])) for i in test])
-        return masks, np.array([self.dataset.examples[i].defective for i in test])
+        maps, _ = self.experiment.maps(fold, setting, silent)
+        return maps

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from jaxsode import backbones, datasets, report
+from jaxsode.backbones.weights import find, shapes
 from jaxsode.blocks import state_bytes
 from jaxsode.config import Config, Setting, recorded, settings, with_defaults
 from jaxsode.errors import ArgumentError, JaxsodeError
@@ -113,9 +114,7 @@ def _backbone(config: Config, console: Console) -> tuple[backbones.Backbone, dic
         def downloaded(done: int, total: int | None) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
-        found = backbones.find(
-            config.backbone, weights=config.weights, leaves=backbones.shapes(backbone), progress=downloaded
-        )
+        found = find(config.backbone, weights=config.weights, leaves=shapes(backbone), progress=downloaded)
     backbone = backbones.with_parameters(backbone, found.tensors)
     return backbone, {"source": found.source, "sha256": found.sha256}
 

@@ -100,13 +100,13 @@ def test_an_explicit_file_of_every_layer_choice(tmp_path):
 
 def test_what_was_found_says_where_it_comes_from(tmp_path):
     path = save(tmp_path / "net.safetensors", folded(3))
-    leaves = backbones.shapes(backbones.create(NAME))
-    found = backbones.find(NAME, weights=path, leaves=leaves)
+    leaves = weights.shapes(backbones.create(NAME))
+    found = weights.find(NAME, weights=path, leaves=leaves)
     assert (found.source, found.sha256) == ("net.safetensors", readers.sha256(path))
     assert {name: tensor.shape for name, tensor in found.tensors.items()} == leaves
     ours = tmp_path / "ours.safetensors"
     convert_file(NAME, path, ours)
-    again = backbones.find(NAME, weights=ours, leaves=leaves)
+    again = weights.find(NAME, weights=ours, leaves=leaves)
     assert (again.source, again.sha256) == (found.source, found.sha256)
 
 
@@ -254,7 +254,7 @@ def test_efficientnet_lite0_comes_from_its_package(own_home):
     if module is None or module.origin is None:
         pytest.skip(f"{package.module} is not installed")
     backbone = backbones.create("efficientnet_lite0")
-    found = backbones.find("efficientnet_lite0", leaves=backbones.shapes(backbone))
+    found = weights.find("efficientnet_lite0", leaves=weights.shapes(backbone))
     assert found.sha256 == package.sha256
     published = readers.read(Path(module.origin).parent / package.file)
     stem = {name: published[f"_bn0.{name}"].astype(np.float64) for name in ("weight", "running_var")}
