@@ -6,7 +6,7 @@ import math
 import jax
 import numpy as np
 
-from bench.harness import Contender, Deadline, TooSlow, race
+from bench.harness import BenchError, Contender, Deadline, TooSlow, race
 from bench.record import Result
 from jaxsode.backbones import registry
 from jaxsode.detector import extract
@@ -38,7 +38,6 @@ def run(options: argparse.Namespace, result: Result) -> None:
             continue
         result.row(
             backbone=name,
-            layers=backbone.layers,
             channels=backbone.channels,
             features=sum(backbone.channels),
             strides=backbone.strides,
@@ -52,11 +51,14 @@ def run(options: argparse.Namespace, result: Result) -> None:
 
 
 def flops(backbone: registry.Backbone, size: tuple[int, int]) -> float:
-    """Operations for one picture, as XLA counts them in the plain network: a multiplication and an addition are two.
+    """Operations for one picture, as XLA counts them in the plain network: multiply and add are two.
 
     Lowered for a platform without a convolution of our own, so that the count is the network's, not an
     algorithm's; nothing is compiled.
     """
     picture = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
     lowered = extract.trace(backbone, picture).lower(lowering_platforms=("cuda",))
-    return float(lowered.cost_analysis()["flops"])
+    counted = lowered.cost_analysis()
+    if counted is None:
+        raise BenchError(f"XLA counts no operations of {backbone.name} here")
+    return float(counted["flops"])

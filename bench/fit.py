@@ -48,7 +48,7 @@ def _one(
     whole = race(
         [_contender(name, one, batches) for name, one in found.items()],
         rounds=options.rounds,
-        limit_s=deadline.left_s,
+        limit_s=deadline.limit_s(),
     )
     stages = path.stage_seconds(
         {name: one.fit_stages(batches) for name, one in found.items()}, found, options.rounds

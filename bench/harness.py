@@ -88,15 +88,23 @@ class Timing:
 
 @dataclass
 class Deadline:
-    """The time that a suite may take."""
+    """The time that a suite may take. Its first setting is measured however long it takes."""
 
     minutes: float
     start: float = field(default_factory=time.perf_counter)
+    first: bool = True
 
     @property
     def left_s(self) -> float:
         """Seconds; below 0 once it has passed."""
         return self.start + 60 * self.minutes - time.perf_counter()
+
+    def limit_s(self) -> float:
+        """Seconds for the next measurement."""
+        if self.first:
+            self.first = False
+            return math.inf
+        return self.left_s
 
 
 def relative_error(value: Any, reference: Any) -> float:
@@ -153,7 +161,6 @@ def race(
     if expected > limit_s:
         raise TooSlow(f"{rounds} rounds would take about {expected:.0f} s, {max(limit_s, 0):.0f} s are left")
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    gc.freeze()  # what is there already need not be looked through before every turn
     for turn in range(rounds):
         shift = turn % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
@@ -162,7 +169,6 @@ def race(
             seconds[contender.name].append(_timed(contender, calls[contender.name]))
             if _compiled.seconds["compile_s"] > before:
                 raise BenchError(f"{contender.name} was compiled anew while it was timed")
-    gc.unfreeze()
     return {
         name: Timing(warm[name].first_s, warm[name].compile_s, tuple(taken), calls[name])
         for name, taken in seconds.items()
@@ -189,7 +195,7 @@ def warm_up(contender: Contender) -> WarmUp:
 
 def _timed(contender: Contender, calls: int) -> float:
     """Seconds of one call, the mean of so many; garbage is collected before, not meanwhile."""
-    gc.collect()
+    gc.collect(1)  # what earlier calls left behind is young still; all that the libraries made is not
     gc.disable()
     try:
         if contender.prepare is not None:

@@ -149,6 +149,14 @@ def _metrics(content: Content) -> Figure:
     return figure
 
 
+def _backbones(content: Content) -> Figure:
+    figure, axes = _axes(1)
+    for row in content["rows"]:
+        axes[0].scatter(row["gflop"], row["pictures_per_s"], label=row["backbone"])
+    _log_log(axes[0], "GFLOP a picture", f"pictures a second, batch {content['options']['batch']}")
+    return figure
+
+
 def _axes(number: int) -> tuple[Figure, list[Axes]]:
     figure, axes = plt.subplots(1, number, figsize=(5.2 * number, 4.2), squeeze=False, layout="constrained")
     return figure, list(axes[0])
@@ -200,6 +208,7 @@ PLOTS: dict[str, Callable[[Content], Figure]] = {
     "memory": _memory,
     "scaling": _scaling,
     "metrics": _metrics,
+    "backbones": _backbones,
 }
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class Result:
     def __post_init__(self) -> None:
         self.environment = surroundings()
         self.started = datetime.now()
+        if (load := self.environment["load_average"] or 0) > (_cores() or 1) / 2:
+            self._say(f"this machine is busy already: load average {load:.1f} on {_cores()} cores")
         self.path = _unused(self.folder, f"{self.suite}-{_slug(device())}-{self.started:%Y-%m-%d}")
 
     def row(self, **values: Any) -> None:

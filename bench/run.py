@@ -19,6 +19,7 @@ SUITES = {
     "memory": "peak against the number of pictures and against their size",
     "scaling": "1, 2, 4, 8 devices: agreement, memory of each, time",
     "metrics": "ROC and PRO of 10⁷ scores",
+    "backbones": "channels, parameters, operations and rate of every backbone",
 }
 ALL = tuple(suite for suite in SUITES if suite != "study")
 QUICK = Path("runs") / "bench"

@@ -59,7 +59,7 @@ def _one(
         stream = [every[:batch]] * options.stream
         contenders = [_contender(name, one, models[name], stream) for name, one in found.items()]
         try:
-            whole = race(contenders, rounds=options.rounds, limit_s=deadline.left_s)
+            whole = race(contenders, rounds=options.rounds, limit_s=deadline.limit_s())
         except TooSlow as error:
             result.leave_out(what, error)
             continue

@@ -22,6 +22,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines += ["| " + " | ".join(heading for heading, _ in columns) + " |"]
     lines += ["| " + " | ".join("---" for _ in columns) + " |"]
     rows = content["derived"].get("summary", content["rows"])
+    if content["suite"] == "inverse":
+        rows = sorted(rows, key=lambda row: row["k"])
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     lines += [""]
     for name, value in content["derived"].items():
@@ -205,6 +207,18 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("peak of the process GB", gigabytes("process_peak_bytes")),
         ("fit s", text("fit_s")),
         ("pictures / s", text("pictures_per_s")),
+    ),
+    "backbones": (
+        ("backbone", text("backbone")),
+        ("channels", text("channels")),
+        ("F", text("features")),
+        ("strides", text("strides")),
+        ("parameters", text("parameters")),
+        ("GFLOP a picture", text("gflop")),
+        ("batch", text("batch")),
+        ("pictures / s", text("pictures_per_s")),
+        ("quartiles", spread),
+        ("compile s", compilation),
     ),
     "metrics": (
         ("metric", text("metric")),

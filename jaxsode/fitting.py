@@ -22,6 +22,9 @@ FeatureMaps = tuple[jax.Array, ...]
 GROUP = 32
 """Pictures embedded before the moments are updated."""
 
+_MATRICES = 256
+"""Factorised at once."""
+
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
 
 
@@ -175,13 +178,19 @@ def _factorise(
 
 
 def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """Row by row of the grid, so that little is held besides the state itself."""
+    """A few rows of the grid after the other, so that little is held besides the state itself."""
+    H, width = count.shape
+    # As many as make a batch worth the name, and divide H: a row must not be factorised twice.
+    rows = max(n for n in range(1, max(1, _MATRICES // width) + 1) if H % n == 0)
 
-    def row(i: jax.Array, state: jax.Array) -> jax.Array:
-        C = state[i] / count[i][:, None, None]
-        return state.at[i].set(jax.vmap(algebra.whitener, in_axes=(0, None))(C, epsilon))
+    def block(i: jax.Array, state: jax.Array) -> jax.Array:
+        start = i * rows
+        part, n = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (state, count))
+        C = part / n[:, :, None, None]
+        M = over_grid(algebra.whitener, in_axes=(0, None))(C, epsilon)
+        return jax.lax.dynamic_update_slice_in_dim(state, M, start, axis=0)
 
-    return jax.lax.fori_loop(0, scatter.shape[0], row, scatter)
+    return jax.lax.fori_loop(0, H // rows, block, scatter)
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 Everything is NHWC. Batch norm does not appear: it is folded into kernel and bias when weights are converted.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jaxsode.backbones.protocol import Normalisation
+from jaxsode.backbones.winograd import winograd_conv3x3
 
 Padding = int | Literal["SAME"]
 
@@ -39,15 +41,24 @@ def conv2d(
     Returns:
         (N, H', W', C').
     """
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
+    plain = partial(
+        jax.lax.conv_general_dilated,
         window_strides=(stride, stride),
         padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
         precision=precision,
     )
+    if (kernel.shape[:2], stride, padding, groups) == ((3, 3), 1, 1, 1) and _worth_winograd(x, kernel):
+        # Decided when the program is lowered: what is exported for another platform keeps the plain form.
+        winograd = partial(winograd_conv3x3, precision=precision)
+        return jax.lax.platform_dependent(x, kernel, cpu=winograd, default=plain)
+    return plain(x, kernel)
+
+
+def _worth_winograd(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether the products that it saves outweigh its additions: they do from tens of channels on."""
+    return x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 32
 
 
 class Conv(nnx.Module):

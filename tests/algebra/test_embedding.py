@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxsode.errors import ArgumentError
 from jaxsode.algebra import EMBEDDINGS, embedding, gaussian, identity, sampled, semi_orthogonal
+from jaxsode.errors import ArgumentError
 
 
 @settings(deadline=None, max_examples=15)
@@ -27,7 +27,7 @@ def test_as_large_as_the_paper_needs():
 
 
 def _p_values(matrices):
-    """Each entry of a Haar-distributed W is a coordinate of a uniform unit vector: test every entry for that."""
+    """Each entry of a Haar-distributed W is a coordinate of a uniform unit vector: test all for that."""
     F = matrices.shape[1]
     # x² of such a coordinate is Beta(1/2, (F−1)/2); for the signed one, x√(F−1)/√(1−x²) is Student's t.
     t = matrices * np.sqrt(F - 1) / np.sqrt(1 - matrices**2)

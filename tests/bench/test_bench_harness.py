@@ -90,6 +90,12 @@ def test_disagreement_is_an_error():
             check("a", error, 1e-2)
 
 
+def test_the_first_setting_is_measured_however_long_it_takes():
+    deadline = Deadline(minutes=0)
+    assert deadline.limit_s() == np.inf
+    assert deadline.limit_s() <= 0
+
+
 def test_deadline():
     assert Deadline(minutes=1).left_s > 50
     assert Deadline(minutes=0).left_s <= 0

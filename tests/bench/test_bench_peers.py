@@ -53,9 +53,6 @@ def test_maps_agree_and_stages_are_of_the_same_task(setting, batches, tmp_path):
     assert set(agreeing) == set(found)
     assert {"ours", "PyTorch, plain"} <= set(found)
     for one in found.values():
-        model = one.fit(batches)
-        for stage in one.fit_stages(batches) | one.score_stages(model, batches[0]):
-            assert stage
         for stages in (one.fit_stages(batches), one.score_stages(one.fit(batches), batches[0])):
             for stage in stages.values():
                 one.wait(stage.call(*(stage.prepare() if stage.prepare else ())))

@@ -1,0 +1,80 @@
+"""Winograd's convolution against the plain one in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsode.backbones import winograd
+from jaxsode.backbones.layers import conv2d
+from jaxsode.backbones.winograd import winograd_conv3x3
+
+
+def _inputs(n, height, width, channels, out_channels):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, height, width, channels), dtype=np.float32)
+    return x, rng.standard_normal((3, 3, channels, out_channels), dtype=np.float32)
+
+
+def _direct(x, kernel):
+    """Nine shifted products, float64."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    H, W = x.shape[1:3]
+    shifted = [(i, j, padded[:, i : i + H, j : j + W]) for i in range(3) for j in range(3)]
+    return sum(part @ kernel[i, j].astype(np.float64) for i, j, part in shifted)
+
+
+SHAPES = [(1, 4, 4, 32, 32), (1, 1, 1, 32, 40), (2, 7, 10, 33, 32), (8, 16, 5, 32, 64), (1, 33, 29, 64, 64)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agrees_with_the_direct_sum(shape):
+    x, kernel = _inputs(*shape)
+    expected = _direct(x, kernel)
+    for got in (winograd_conv3x3(x, kernel), jax.jit(winograd_conv3x3)(x, kernel)):
+        assert got.shape == expected.shape
+        assert np.linalg.norm(got - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_band_by_band_is_the_same(monkeypatch):
+    x, kernel = _inputs(2, 21, 12, 32, 32)
+    whole = winograd_conv3x3(x, kernel)
+    monkeypatch.setattr(winograd, "_NUMBERS", 2**14)
+    np.testing.assert_allclose(winograd_conv3x3(x, kernel), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_derivatives_are_those_of_the_plain_convolution():
+    x, kernel = _inputs(1, 6, 6, 32, 32)
+
+    def loss(convolve):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(convolve(x, k))), argnums=(0, 1))(x, kernel)
+
+    def plain(x, k):
+        return jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    for ours, theirs in zip(loss(winograd_conv3x3), loss(plain), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+
+def test_under_vmap():
+    x, kernel = _inputs(6, 8, 8, 32, 32)
+    mapped = jax.vmap(lambda one: winograd_conv3x3(one, kernel))(jnp.asarray(x).reshape(3, 2, 8, 8, 32))
+    np.testing.assert_allclose(mapped.reshape(x.shape), winograd_conv3x3(x, kernel), rtol=1e-4, atol=1e-4)
+
+
+def _text(x, kernel, platform, **options):
+    lowered = (
+        jax.jit(lambda x, k: conv2d(x, k, **options)).trace(x, kernel).lower(lowering_platforms=(platform,))
+    )
+    return lowered.as_text()
+
+
+def test_only_where_it_wins():
+    x, kernel = _inputs(1, 8, 8, 32, 32)
+    assert "stablehlo.convolution" not in _text(x, kernel, "cpu", padding=1)
+    assert "stablehlo.convolution" in _text(x, kernel, "cuda", padding=1)
+    assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=1, stride=2)
+    assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=0)
+    assert "stablehlo.convolution" in _text(x[..., :8], kernel[:, :, :8], "cpu", padding=1)
+    half = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
+    assert "stablehlo.convolution" in _text(*half, "cpu", padding=1)
