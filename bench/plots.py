@@ -15,7 +15,16 @@ from bench.table import heading, read
 matplotlib.use("svg")
 
 Content = Mapping[str, Any]
-STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bench"}
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    # Red is ours.
+    "axes.prop_cycle": matplotlib.rcsetup.cycler(
+        "color", ["#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22"]
+    ),
+    "svg.hashsalt": "bench",
+}
 OURS = {"color": "tab:red", "linewidth": 2.2, "zorder": 3}
 
 
@@ -49,6 +58,7 @@ def _inverse(content: Content) -> Figure:
     label = f"the paper: {paper['method']}, {paper['device']}"
     axes[0].scatter(*zip(*points, strict=True), label=label, color="black", marker="*", s=60, zorder=4)
     _log_log(axes[0], "k", "seconds for the grid")
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -126,6 +136,10 @@ def _memory(content: Content) -> Figure:
         axes[0].plot(*_points(own, lambda row: row["pictures"]), label=name, **_style(name))
         own = [row for row in rows if row["batch"] == 1 and row["implementation"] == name]
         axes[1].plot(*_points(own, lambda row: row["size"][0] * row["size"][1]), label=name, **_style(name))
+    blocks = [row for row in content["rows"] if row["task"] == "blocks"]
+    if blocks:
+        points = _points(blocks, lambda row: row["size"][0] * row["size"][1])
+        axes[1].plot(*points, label="ours, in blocks: fit and score", linestyle=":", **_style("ours"))
     _log_log(axes[0], "pictures fitted on", "peak memory, GB")
     _log_log(axes[1], "pixels of a picture", "peak memory, GB")
     return figure
