@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib  # pyright: ignore[reportMissingImports]
+from cycler import cycler  # pyright: ignore[reportMissingImports]
 from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
 from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
 from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
@@ -20,7 +21,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     # Red is ours.
-    "axes.prop_cycle": matplotlib.rcsetup.cycler(
+    "axes.prop_cycle": cycler(
         "color", ["#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22"]
     ),
     "svg.hashsalt": "bench",
