@@ -1,7 +1,7 @@
 import csv
 import os
-import subprocess
 import socket
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
