@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, result: Result) -> None:
         # A peer holds scatter, covariance and inverse at once; ours two of them.
         if 3 * path.state_bytes(setting) > 1e9 * options.memory_gb:
             result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
-        elif deadline.left_s <= 0:
+        elif deadline.over:
             result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
         else:
             try:

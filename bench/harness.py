@@ -99,6 +99,11 @@ class Deadline:
         """Seconds; below 0 once it has passed."""
         return self.start + 60 * self.minutes - time.perf_counter()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing new may be begun."""
+        return not self.first and self.left_s <= 0
+
     def limit_s(self) -> float:
         """Seconds for the next measurement."""
         if self.first:

@@ -75,12 +75,17 @@ def batched(every: np.ndarray, rows: int) -> list[np.ndarray]:
 
 
 def agree(
-    found: Mapping[str, Implementation], setting: Setting, batches: Sequence[np.ndarray], result: Result
+    found: Mapping[str, Implementation],
+    setting: Setting,
+    batches: Sequence[np.ndarray],
+    result: Result,
+    *,
+    models: dict[str, Any] | None = None,
 ) -> dict[str, Implementation]:
     """Those whose anomaly maps are ours, once ours is set to compute what they compute.
 
     Fitted on all batches and compared on the first two pictures of the last one; on an accelerator in full
-    float32 on both sides.
+    float32 on both sides. What was fitted goes into `models`, if that is given.
     """
     reference = found.get(OURS)
     if not isinstance(reference, ours.Ours):
@@ -93,7 +98,8 @@ def agree(
             continue
         same = one.equivalent
         with exact():
-            theirs = one.fetch(one.score(one.fit(batches), some))
+            fitted = one.fit(batches)
+            theirs = one.fetch(one.score(fitted, some))
             mine = reference.fit(batches, epsilon=same.epsilon(n), W=same.W)
             expected = reference.fetch(reference.score(mine, some)) * same.scale(n)
             del mine
@@ -102,8 +108,11 @@ def agree(
         try:
             result.agreed(f"{name}, {setting}", check(name, error, TOLERANCE), TOLERANCE)
             agreeing[name] = one
+            if models is not None:
+                models[name] = fitted
         except BenchError as disagreement:
             result.leave_out(f"{name}, {setting}", disagreement)
+        del fitted  # before the next one takes as much
     return agreeing
 
 

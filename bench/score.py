@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, result: Result) -> None:
         # Every implementation's model is there at once, and the last one's fit on top.
         if 5 * path.state_bytes(setting) > 1e9 * options.memory_gb:
             result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
-        elif deadline.left_s <= 0:
+        elif deadline.over:
             result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
         else:
             _one(setting, names, options, deadline, result)
@@ -48,12 +48,13 @@ def _one(
     every = path.shown(max(FITTED, *options.batch), setting, options)
     fitted = path.batched(every[:FITTED], 4)
     found = {name: build(name, setting, parts) for name in names}
-    found = path.agree(found, setting, fitted, result)
-    models = {name: one.fit(fitted) for name, one in found.items()}
+    models: dict[str, Any] = {}
+    found = path.agree(found, setting, fitted, result, models=models)
+    models |= {name: one.fit(fitted) for name, one in found.items() if name not in models}
     latencies = latency(found, models, every[:1], options.latency)
     for batch in options.batch:
         what = f"batch {batch}, {setting}"
-        if deadline.left_s <= 0:
+        if deadline.over:
             result.leave_out(what, f"the {options.minutes:g} minutes were over")
             continue
         stream = [every[:batch]] * options.stream

@@ -92,7 +92,9 @@ def test_disagreement_is_an_error():
 
 def test_the_first_setting_is_measured_however_long_it_takes():
     deadline = Deadline(minutes=0)
+    assert not deadline.over
     assert deadline.limit_s() == np.inf
+    assert deadline.over
     assert deadline.limit_s() <= 0
 
 
