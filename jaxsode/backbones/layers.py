@@ -57,8 +57,14 @@ def conv2d(
 
 
 def _worth_winograd(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether the products that it saves outweigh its additions: they do from tens of channels on."""
-    return x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 32
+    """Whether it saves more than it adds: sums over tiles, and a kernel four times as large.
+
+    Measured on AVX2: no gain at 32 channels, or with an eighth as many tiles of 4 × 4 as channels; 1.5 to 2.5
+    times as fast well above both.
+    """
+    N, H, W, C = x.shape
+    tiles = (N if isinstance(N, int) else 1) * -(-H // 4) * -(-W // 4)  # one picture of a symbolic batch
+    return x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 64 and 4 * tiles >= C
 
 
 class Conv(nnx.Module):

@@ -17,7 +17,8 @@ _TAPS = 3
 # m, outputs of a tile along either axis: 6 would save a fifth of the products, at three times the error
 _TILE = 4
 _WINDOW = _TILE + _TAPS - 1
-# transformed inputs and products held at once, 32 MB of them: more falls out of the last cache
+# transformed inputs and products held at once, 32 MB of them: more falls out of the caches, and less spends
+# its time on storing the bands, which XLA does on one thread
 _NUMBERS = 2**23
 
 
@@ -33,41 +34,45 @@ def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.Precisio
         (N, H, W, C').
     """
     N, H, W, C = x.shape
+    out_channels = kernel.shape[3]
     A, G, B = _matrices((0, 1 / 2, -1 / 2, 3 / 2, -3 / 2))
     rows, columns = -(-H // _TILE), -(-W // _TILE)
-    bands, band = _bands(N, rows, _WINDOW**2 * columns * (C + kernel.shape[3]))
+    bands, band = _bands(N, rows, _WINDOW**2 * columns * (C + out_channels))
 
     # of columns (q) and rows (p) at once, the kernel's taps being rows by columns
     both = np.einsum("qj,pi->qpij", G, G).reshape(_WINDOW**2, _TAPS**2)
     kernel = jnp.matmul(both.astype(np.float32), kernel.reshape(_TAPS**2, -1), precision="highest")
-    kernel = kernel.reshape(_WINDOW, _WINDOW, C, -1)
+    kernel = kernel.reshape(_WINDOW, _WINDOW, C, out_channels)
 
     def convolved(x: jax.Array) -> jax.Array:
         """A band of all pictures, p and q being points of rows and columns, i and j places in a tile."""
         y = _combine(B, [_every(x, i, axis=1) for i in range(_WINDOW)], axis=0)  # p N rows W C
         y = _combine(B, [_every(y, j, axis=3) for j in range(_WINDOW)], axis=0)  # q p N rows columns C
-        z = jnp.einsum("qptc,qpcd->qptd", y.reshape(_WINDOW, _WINDOW, -1, C), kernel, precision=precision)
-        z = z.reshape(*y.shape[:-1], -1)
+        z = jnp.einsum("qp...c,qpcd->qp...d", y, kernel, precision=precision)
         z = _combine(A, [z[:, p] for p in range(_WINDOW)], axis=3)  # q N rows i columns C'
         z = _combine(A, [z[q] for q in range(_WINDOW)], axis=4)  # N rows i columns j C'
-        return z.reshape(N, band * _TILE, columns * _TILE, -1)
+        return z.reshape(N, band * _TILE, columns * _TILE, out_channels)
 
     x = jnp.pad(x, ((0, 0), (1, _TILE * bands * band + 1 - H), (1, _TILE * columns + 1 - W), (0, 0)))
     if bands == 1:
         return convolved(x)[:, :H, :W]
-    height = _TILE * (band - 1) + _WINDOW
-    y = lax.map(
-        lambda row: convolved(lax.dynamic_slice_in_dim(x, row, height, axis=1)),
-        jnp.arange(0, _TILE * bands * band, _TILE * band, dtype=jnp.int32),
-    )
-    return y.swapaxes(0, 1).reshape(N, -1, *y.shape[3:])[:, :H, :W]
+
+    def update(i: jax.Array, y: jax.Array) -> jax.Array:
+        first = _TILE * band * i
+        window = lax.dynamic_slice_in_dim(x, first, _TILE * (band - 1) + _WINDOW, axis=1)
+        return lax.dynamic_update_slice_in_dim(y, convolved(window), first, axis=1)
+
+    # Every number of the initial value is replaced. It is one of x's because XLA begins with all that depends
+    # on nothing: zeros would be held for every layer at once (lax.map's are).
+    y = jnp.broadcast_to(x[0, 1, 1, 0], (N, _TILE * bands * band, _TILE * columns, out_channels))
+    return lax.fori_loop(0, bands, update, y)[:, :H, :W]
 
 
 def _bands(N: int, rows: int, numbers: int) -> tuple[int, int]:
     """How many bands of how many rows of tiles, where a row of one picture takes so many numbers."""
     if not isinstance(N, int):  # the symbolic batch of an exported program
         return 1, rows
-    bands = -(-rows // max(_NUMBERS // (N * numbers), 1))
+    bands = -(-rows // max(_NUMBERS // max(N * numbers, 1), 1))
     return bands, -(-rows // bands)
 
 

@@ -1,12 +1,15 @@
 """Winograd's convolution against the plain one in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode.backbones import winograd
+from jaxsode.backbones import layers, winograd
 from jaxsode.backbones.layers import conv2d
+from jaxsode.backbones.registry import create
 from jaxsode.backbones.winograd import winograd_conv3x3
 
 
@@ -24,7 +27,14 @@ def _direct(x, kernel):
     return sum(part @ kernel[i, j].astype(np.float64) for i, j, part in shifted)
 
 
-SHAPES = [(1, 4, 4, 32, 32), (1, 1, 1, 32, 40), (2, 7, 10, 33, 32), (8, 16, 5, 32, 64), (1, 33, 29, 64, 64)]
+SHAPES = [
+    (0, 4, 4, 32, 32),
+    (1, 4, 4, 32, 32),
+    (1, 1, 1, 32, 40),
+    (2, 7, 10, 33, 32),
+    (8, 16, 5, 32, 64),
+    (1, 33, 29, 64, 64),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -70,11 +80,37 @@ def _text(x, kernel, platform, **options):
 
 
 def test_only_where_it_wins():
-    x, kernel = _inputs(1, 8, 8, 32, 32)
+    x, kernel = _inputs(2, 16, 14, 64, 64)
     assert "stablehlo.convolution" not in _text(x, kernel, "cpu", padding=1)
     assert "stablehlo.convolution" in _text(x, kernel, "cuda", padding=1)
+    assert "stablehlo.convolution" in _text(x, kernel, "tpu", padding=1)
     assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=1, stride=2)
     assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=0)
+    assert "stablehlo.convolution" in _text(x, kernel[:, :, :1], "cpu", padding=1, groups=64)
     assert "stablehlo.convolution" in _text(x[..., :8], kernel[:, :, :8], "cpu", padding=1)
+    assert "stablehlo.convolution" in _text(x[:, :4, :8], kernel, "cpu", padding=1)
     half = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
     assert "stablehlo.convolution" in _text(*half, "cpu", padding=1)
+
+
+def test_a_whole_backbone_agrees_with_plain_convolutions(monkeypatch):
+    backbone = create("resnet18")
+    pictures = np.random.default_rng(0).random((2, 96, 72, 3), dtype=np.float32)
+    ours = jax.jit(lambda b, x: b(x))(backbone, pictures)
+    monkeypatch.setattr(layers, "_worth_winograd", lambda x, kernel: False)
+    plain = jax.jit(lambda b, x: b(x))(backbone, pictures)
+    for a, b in zip(ours, plain, strict=True):
+        assert 0 < np.linalg.norm(a - b) <= 2e-5 * np.linalg.norm(b)
+
+
+def test_an_exported_program_runs_for_any_number_of_pictures():
+    x, kernel = _inputs(3, 18, 14, 64, 64)
+    (count,) = jax.export.symbolic_shape("n")
+    shape = jax.ShapeDtypeStruct((count, *x.shape[1:]), jnp.float32)
+    exported = jax.export.export(jax.jit(partial(conv2d, padding=1)), platforms=("cpu", "cuda"))(
+        shape, kernel
+    )
+    assert "stablehlo.convolution" in exported.mlir_module()
+    assert "stablehlo.dot_general" in exported.mlir_module()
+    expected = _direct(x, kernel)
+    assert np.linalg.norm(exported.call(x, kernel) - expected) <= 1e-5 * np.linalg.norm(expected)
