@@ -25,17 +25,12 @@ def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     names = path.available(options.only, result)
     path.decoding(result, quick=options.quick)
-    for setting in path.settings(options):
-        # A peer holds scatter, covariance and inverse at once; ours two of them.
-        if 3 * path.state_bytes(setting) > 1e9 * options.memory_gb:
-            result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
-        elif deadline.over:
-            result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
-        else:
-            try:
-                _one(setting, names, options, deadline, result)
-            except TooSlow as error:
-                result.leave_out(str(setting), error)
+    # A peer holds scatter, covariance and inverse at once; ours two of them.
+    for setting in path.within(options, deadline, result, states=3):
+        try:
+            _one(setting, names, options, deadline, result)
+        except TooSlow as error:
+            result.leave_out(str(setting), error)
 
 
 def _one(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from bench import child, ours, pictures
-from bench.harness import BenchError, Contender, Timing, check, race, relative_error
+from bench.harness import BenchError, Contender, Deadline, Timing, check, race, relative_error
 from bench.record import Result
 from bench.setting import IMPLEMENTATIONS, Implementation, Parts, Setting, Stage
 
@@ -48,6 +48,24 @@ def settings(options: argparse.Namespace) -> list[Setting]:
     """What was asked for, in the order in which it is measured."""
     every = itertools.product(options.backbone, options.k, options.size)
     return [Setting(backbone, size, k) for backbone, k, size in every]
+
+
+def within(
+    options: argparse.Namespace, deadline: Deadline, result: Result, *, states: int
+) -> Iterator[Setting]:
+    """The settings that memory and time allow; of the others it is said why they are left out.
+
+    Args:
+        options, deadline, result: of the suite.
+        states: how many of H·W·k² numbers are held at once.
+    """
+    for setting in settings(options):
+        if states * state_bytes(setting) > 1e9 * options.memory_gb:
+            result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
+        elif deadline.over:
+            result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
+        else:
+            yield setting
 
 
 def state_bytes(setting: Setting) -> int:

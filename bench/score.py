@@ -31,14 +31,9 @@ def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
     names = path.available(options.only, result)
     path.decoding(result, quick=options.quick)
-    for setting in path.settings(options):
-        # Every implementation's model is there at once, and the last one's fit on top.
-        if 5 * path.state_bytes(setting) > 1e9 * options.memory_gb:
-            result.leave_out(str(setting), f"it takes more than {options.memory_gb:g} GB")
-        elif deadline.over:
-            result.leave_out(str(setting), f"the {options.minutes:g} minutes were over")
-        else:
-            _one(setting, names, options, deadline, result)
+    # Every implementation's model is there at once, and the last one's fit on top.
+    for setting in path.within(options, deadline, result, states=5):
+        _one(setting, names, options, deadline, result)
 
 
 def _one(

@@ -1,8 +1,8 @@
 """The detector: a backbone and the algebra, joined. Fit on good pictures, then score any picture.
 
-Memory while fitting, whatever the number of pictures: the scatter and its factor, 2 · H·W·k² numbers at the
-end (the moments are updated in place), H·W·k for each of the `GROUP` pictures embedded before an update, and
-what the backbone needs for one batch. Memory while scoring: H·W·k² for the whitener, and one batch.
+Memory while fitting, whatever the number of pictures: H·W·k² numbers for the scatter, which its factor
+replaces in place, H·W·k for each of the `GROUP` pictures embedded before an update, and what the backbone
+needs for one batch. Memory while scoring: H·W·k² for the whitener, and one batch.
 """
 
 from collections.abc import Iterable, Iterator

@@ -242,8 +242,6 @@ def test_a_zip_as_published_and_one_cut_short(data, tmp_path, capsys):
 
 
 def test_weights_of_another_backbone(data, tmp_path, capsys):
-    from pretrained_conversion.converted import write  # noqa: F401  (its existence is the test's premise)
-
     file = tmp_path / "other.npz"
     np.savez(file, **{"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
     given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--weights", str(file)]
