@@ -55,6 +55,7 @@ def save(detector: Detector, path: str | Path) -> None:
         partial.mkdir()
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / _ARRAYS, _arrays(detector))
+        page["files"] = _sizes(partial)
         (partial / _PAGE).write_text(json.dumps(page, indent=2) + "\n")
         partial.rename(path)
     except BaseException:
@@ -80,13 +81,16 @@ def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
     path = Path(path).absolute()
     try:
         page = json.loads((path / _PAGE).read_text())
-        version, name = page["format"], page["backbone"]
+        version, name, files = page["format"], page["backbone"], page["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
     if version != FORMAT:
         raise CheckpointError(
             f"{path} is a detector of format {version}, this version reads {FORMAT}: fit it again"
         )
+    # Orbax would notice, too, but leaves reads under way that complain on the terminal later.
+    if damaged := sorted(file for file, _ in files.items() ^ _sizes(path).items()):
+        raise CheckpointError(f"{path}: {damaged[0]} is not as it was saved: fit and save the detector again")
     if backbone is None:
         if name not in registry.BACKBONES:
             raise CheckpointError(
@@ -102,6 +106,11 @@ def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
         whitener=_unpack(arrays["whitener"], arrays["W"].shape[1]),
         settings=settings,
     )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (file for file in (folder / _ARRAYS).rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.stat().st_size for file in files}
 
 
 def _arrays(detector: Detector) -> dict[str, Any]:

@@ -89,6 +89,35 @@ def test_less_than_whole_is_refused(detector, tmp_path, what):
     assert "\n" not in str(error.value)
 
 
+def test_wrong_bytes_are_refused(detector, tmp_path):
+    """In a process of its own, for TensorStore may complain of it after the error as well."""
+    folder = _save(detector, tmp_path / "detector")
+    for data in folder.rglob("d/*"):
+        data.write_bytes(bytes(data.stat().st_size))
+    script = textwrap.dedent(
+        """
+        import sys
+        sys.path.insert(0, sys.argv[2])
+        from tiny import Tiny
+        from jaxsode import Detector
+        from jaxsode.errors import CheckpointError
+
+        try:
+            Detector.load(sys.argv[1], backbone=Tiny.make())
+        except CheckpointError as error:
+            print(error)
+        """
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(folder), os.path.dirname(__file__)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{folder}: its arrays can't be read" in run.stdout
+    assert run.stdout.count("\n") == 1
+
+
 def test_an_error_while_saving_leaves_nothing(detector, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
