@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jaxsode.backbones.depthwise import depthwise_conv
 from jaxsode.backbones.protocol import Normalisation
 from jaxsode.backbones.winograd import winograd_conv3x3
 
@@ -41,19 +42,33 @@ def conv2d(
     Returns:
         (N, H', W', C').
     """
+    zeros = _zeros_around(x.shape[1:3], kernel.shape[:2], stride, padding)
     plain = partial(
         jax.lax.conv_general_dilated,
         window_strides=(stride, stride),
-        padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        padding=zeros,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
         precision=precision,
     )
+    # Decided when the program is lowered: what is exported for another platform keeps the plain form.
+    if 1 < groups == x.shape[3] == kernel.shape[3]:
+        depthwise = partial(depthwise_conv, stride=stride, padding=zeros)
+        return jax.lax.platform_dependent(x, kernel, cpu=depthwise, default=plain)
     if (kernel.shape[:2], stride, padding, groups) == ((3, 3), 1, 1, 1) and _worth_winograd(x, kernel):
-        # Decided when the program is lowered: what is exported for another platform keeps the plain form.
         winograd = partial(winograd_conv3x3, precision=precision)
         return jax.lax.platform_dependent(x, kernel, cpu=winograd, default=plain)
     return plain(x, kernel)
+
+
+def _zeros_around(
+    size: tuple[int, ...], window: tuple[int, ...], stride: int, padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(before, after) of rows, then of columns."""
+    if not isinstance(padding, str):
+        return (padding, padding), (padding, padding)
+    rows, columns = jax.lax.padtype_to_pads(size, window, (stride, stride), padding)
+    return rows, columns
 
 
 def _worth_winograd(x: jax.Array, kernel: jax.Array) -> bool:
