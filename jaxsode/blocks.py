@@ -23,7 +23,7 @@ def state_bytes(grid: tuple[int, int], k: int) -> int:
 
 
 def rows_per_block(grid: tuple[int, int], k: int, memory: int) -> int:
-    """How many of the grid's rows fit.
+    """How many of the grid's rows to do at once: of the fewest blocks that fit, all about alike.
 
     Args:
         grid: (H, W).
@@ -42,7 +42,8 @@ def rows_per_block(grid: tuple[int, int], k: int, memory: int) -> int:
             f"{memory / 1e9:.3g} GB can't hold one row of the grid, {one / 1e9:.3g} GB: "
             "give more memory or a smaller k"
         )
-    return min(memory // one, grid[0])
+    blocks = -(-grid[0] // (memory // one))
+    return -(-grid[0] // blocks)
 
 
 def fit_and_score(

@@ -51,6 +51,7 @@ def test_the_last_block_compiles_nothing():
 def test_how_many_rows_fit():
     one = state_bytes((1, 64), 100)
     assert rows_per_block((64, 64), 100, 10 * one) == 10
+    assert rows_per_block((64, 64), 100, 40 * one) == 32  # rather than 40 and 24
     assert rows_per_block((64, 64), 100, 1000 * one) == 64
     with pytest.raises(ArgumentError, match="can't hold one row"):
         rows_per_block((64, 64), 100, one - 1)
