@@ -28,7 +28,8 @@ def run(options: argparse.Namespace, result: Result) -> None:
     # A peer holds scatter, covariance and inverse at once; ours two of them.
     for setting in path.within(options, deadline, result, states=3):
         try:
-            _one(setting, names, options, deadline, result)
+            with path.exact():
+                _one(setting, names, options, deadline, result)
         except TooSlow as error:
             result.leave_out(str(setting), error)
 

@@ -170,6 +170,8 @@ def _one_size(
             continue
         counts[method.name], compiled[method.name] = pilot
         contenders.append(_contender(method, covariances(k, pilot[0])))
+    if not contenders:
+        return
     for name, timing in race(contenders, rounds=options.rounds, least_s=options.seconds / 25).items():
         compile_s = max(compiled[name], timing.compile_s)  # of equal shapes, only the pilot's was compiled
         row = _per_grid(k, counts[name], options.locations, timing, roof)

@@ -102,8 +102,8 @@ def agree(
 ) -> dict[str, Implementation]:
     """Those whose anomaly maps are ours, once ours is set to compute what they compute.
 
-    Fitted on all batches and compared on the first two pictures of the last one; on an accelerator in full
-    float32 on both sides. What was fitted goes into `models`, if that is given.
+    Fitted on all batches and compared on the first two pictures of the last one. What was fitted goes into
+    `models`, if that is given.
     """
     reference = found.get(OURS)
     if not isinstance(reference, ours.Ours):
@@ -115,12 +115,11 @@ def agree(
             agreeing[name] = one
             continue
         same = one.equivalent
-        with exact():
-            fitted = one.fit(batches)
-            theirs = one.fetch(one.score(fitted, some))
-            mine = reference.fit(batches, epsilon=same.epsilon(n), W=same.W)
-            expected = reference.fetch(reference.score(mine, some)) * same.scale(n)
-            del mine
+        fitted = one.fit(batches)
+        theirs = one.fetch(one.score(fitted, some))
+        mine = reference.fit(batches, epsilon=same.epsilon(n), W=same.W)
+        expected = reference.fetch(reference.score(mine, some)) * same.scale(n)
+        del mine
         inner = slice(same.margin, -same.margin or None)
         error = relative_error(theirs[:, inner, inner], expected[:, inner, inner])
         try:

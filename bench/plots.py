@@ -50,10 +50,15 @@ def main(paths: Sequence[str]) -> int:
 
 def _inverse(content: Content) -> Figure:
     figure, axes = _axes(1)
+    figure.set_figwidth(8.4)
     rows = content["rows"]
     for name in _names(rows, "method"):
-        points = sorted((row["k"], row["grid_s"]) for row in rows if row["method"] == name)
-        axes[0].plot(*zip(*points, strict=True), label=name, **_style(name))
+        own = [row for row in rows if row["method"] == name]
+        points = sorted((row["k"], row["grid_s"]) for row in own)
+        half = "half" in own[0]["gives"]
+        label = f"{name} (L alone)" if half else name
+        line = {"linestyle": ":"} if half else {}
+        axes[0].plot(*zip(*points, strict=True), label=label, **line, **_style(name))
     paper = content["derived"]["paper"]
     points = [(int(key.removeprefix("k")), value) for key, value in paper["seconds"].items()]
     label = f"the paper: {paper['method']}, {paper['device']}"
@@ -77,6 +82,7 @@ def _score(content: Content) -> Figure:
         )
         axes[0].plot(*zip(*points, strict=True), label=name, **_style(name))
     axes[0].set_xscale("log", base=2)
+    axes[0].xaxis.set_major_formatter("{x:g}")
     axes[0].set_xlabel("batch")
     axes[0].set_ylabel("pictures a second")
     axes[0].set_ylim(bottom=0)
@@ -95,7 +101,7 @@ def _stages(content: Content, total: str, unit: str, pictures: Callable[[Any], i
         range(len(rows)), [row[total] for row in rows], color="black", marker="_", s=400, label="whole"
     )
     axes[0].set_ylabel(unit)
-    axes[0].legend(frameon=False)
+    axes[0].legend(frameon=False, loc="upper left")
     peaks = [(row["implementation"], row["peak_bytes"] / 1e9) for row in rows if "peak_bytes" in row]
     if peaks:
         axes[1].bar(*zip(*peaks, strict=True), color="tab:gray", width=0.5)
@@ -121,7 +127,9 @@ def _study(content: Content) -> Figure:
             **style,
         )
     _log_log(axes[0], "k", "fit and score of a fold, s, after the CNN")
+    axes[0].xaxis.set_major_formatter("{x:g}")
     axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter("{x:g}")
     axes[1].set_xlabel("k")
     axes[1].set_ylabel("pixel ROC, as the paper averages")
     axes[1].legend(frameon=False)
@@ -204,7 +212,7 @@ def _stacked(axis: Axes, rows: Sequence[Mapping[str, Any]], scale: Callable[[Any
         axis.bar(range(len(rows)), heights, bottom=bottom, width=0.5, label=stage)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axis.set_xticks(range(len(rows)), [row["implementation"] for row in rows])
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper left")
 
 
 def _log_log(axis: Axes, x: str, y: str) -> None:

@@ -86,7 +86,8 @@ def _all(arguments: Sequence[str]) -> int:
 
 
 def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    """As JSON; of a file its name alone, for results are shown to others."""
+    return value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
 if __name__ == "__main__":

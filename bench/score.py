@@ -33,7 +33,8 @@ def run(options: argparse.Namespace, result: Result) -> None:
     path.decoding(result, quick=options.quick)
     # Every implementation's model is there at once, and the last one's fit on top.
     for setting in path.within(options, deadline, result, states=5):
-        _one(setting, names, options, deadline, result)
+        with path.exact():
+            _one(setting, names, options, deadline, result)
 
 
 def _one(

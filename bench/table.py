@@ -24,6 +24,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     rows = content["derived"].get("summary", content["rows"])
     if content["suite"] == "inverse":
         rows = sorted(rows, key=lambda row: row["k"])
+    elif content["suite"] == "study":
+        rows = sorted(rows, key=lambda row: (row["embedding"], row["k"]))
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     lines += [""]
     for name, value in content["derived"].items():
@@ -41,9 +43,12 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def main(paths: Sequence[str]) -> int:
-    """Print the tables of these files."""
-    for path in paths:
-        print(markdown(read(Path(path))))
+    """Print the tables of these files, each with the plot that lies beside it."""
+    for path in map(Path, paths):
+        print(markdown(read(path)))
+        plot = path.with_suffix(".svg")
+        if plot.exists():
+            print(f"![{path.stem}]({plot.name})\n")
     return 0
 
 

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jaxsode import datasets
@@ -82,7 +83,7 @@ class Trial:
         return {
             "dataset": self.dataset.name,
             "backbone": features.backbone.name,
-            "weights": str(self.weights or "as jaxsode.load_backbone finds them"),
+            "weights": Path(self.weights).name if self.weights else "as jaxsode.load_backbone finds them",
             "size": f"{features.size[0]} × {features.size[1]}",
             "features extracted, s": self.extract_s,
             "pictures whose features are kept": self.kept,

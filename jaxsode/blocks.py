@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.fitting import GROUP, NO_PICTURES, FeatureMaps, accumulate, embed, factorise
+from jaxsode.fitting import GROUP, NO_PICTURES, FeatureMaps, accumulate, check_range, embed, factorise
 from jaxsode.scoring import anomaly_maps, distances
 
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
@@ -74,9 +74,11 @@ def fit_and_score(
         (N, height, width) float32.
 
     Raises:
+        ArgumentError: epsilon or sigma out of range.
         DataError: no pictures to fit on.
         NumericalError: see `factorise`.
     """
+    check_range(epsilon, sigma)
     good, tested = _Embedded(train, W, keep), _Embedded(test, W, keep)
     found: list[np.ndarray] = []
     height = good.height()

@@ -7,6 +7,7 @@ whitener is triangular, so only its lower half is stored.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsode.backbones import registry
-from jaxsode.backbones.protocol import Backbone
+from jaxsode.backbones.protocol import Backbone, Normalisation
 from jaxsode.detector import Detector, Settings
 from jaxsode.errors import CheckpointError
 
@@ -81,13 +82,15 @@ def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
     path = Path(path).absolute()
     try:
         page = json.loads((path / _PAGE).read_text())
-        version, name, files = page["format"], page["backbone"], page["files"]
+        if page["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} is a detector of format {page['format']}, this version reads {FORMAT}: fit it again"
+            )
+        name, files, layers, dtype = (page[key] for key in ("backbone", "files", "layers", "dtype"))
+        normalisation = Normalisation(**{key: tuple(v) for key, v in page["normalisation"].items()})
+        settings = Settings(**(page["settings"] | {"size": tuple(page["settings"]["size"])}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{path} is a detector of format {version}, this version reads {FORMAT}: fit it again"
-        )
     # Orbax would notice, too, but leaves reads under way that complain on the terminal later.
     if damaged := sorted(file for file, _ in files.items() ^ _sizes(path).items()):
         raise CheckpointError(f"{path}: {damaged[0]} is not as it was saved: fit and save the detector again")
@@ -96,9 +99,14 @@ def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
             raise CheckpointError(
                 f"{path} was fitted with the backbone {name!r}: pass it to load as `backbone`"
             )
-        backbone = registry.create(name, layers=tuple(page["layers"]), dtype=jnp.dtype(page["dtype"]))
-    settings = Settings(**(page["settings"] | {"size": tuple(page["settings"]["size"])}))
-    arrays = _restore(path, len(jax.tree.leaves(backbone)))
+        backbone = registry.create(name, layers=layers and tuple(layers), dtype=jnp.dtype(dtype))
+    arrays = _restore(path)
+    saved = (name, normalisation, _shapes(arrays["backbone"]))
+    if saved != (backbone.name, backbone.normalisation, _shapes(jax.tree.leaves(backbone))):
+        raise CheckpointError(
+            f"{path} was fitted with another backbone than the one given ({name}, not {backbone.name}, "
+            "or one of other arrays): give the backbone that it was fitted with"
+        )
     return Detector(
         backbone=jax.tree.unflatten(jax.tree.structure(backbone), arrays["backbone"]),
         W=arrays["W"],
@@ -122,7 +130,7 @@ def _arrays(detector: Detector) -> dict[str, Any]:
     }
 
 
-def _restore(path: Path, leaves: int) -> dict[str, Any]:
+def _restore(path: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     try:
@@ -137,12 +145,11 @@ def _restore(path: Path, leaves: int) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: its arrays can't be read, fit and save the detector again ({_first_line(error)})"
         ) from error
-    if len(arrays["backbone"]) != leaves:
-        raise CheckpointError(
-            f"{path} holds {len(arrays['backbone'])} arrays of its backbone and the one given has {leaves}: "
-            "give the backbone that it was fitted with"
-        )
     return arrays
+
+
+def _shapes(arrays: Sequence[jax.Array]) -> list[tuple[int, ...]]:
+    return [array.shape for array in arrays]
 
 
 @jax.jit
@@ -151,6 +158,7 @@ def _pack(whitener: jax.Array) -> jax.Array:
     return whitener[..., rows, columns]
 
 
+@jax.jit(static_argnums=1)
 def _unpack(packed: jax.Array, k: int) -> jax.Array:
     rows, columns = np.tril_indices(k)
     return jnp.zeros((*packed.shape[:-1], k, k), packed.dtype).at[..., rows, columns].set(packed)

@@ -11,6 +11,8 @@ import tyro
 
 from jaxsode.errors import ArgumentError
 
+_LARGEST = 3e38  # of float32
+
 
 @dataclass(frozen=True)
 class Config:
@@ -138,14 +140,14 @@ def _check(config: Config) -> None:
     for k in config.k:
         if k < 1:
             raise ArgumentError(f"--k {k} is below 1: choose 1 ≤ k ≤ the number of features")
-    for name in ("epsilon", "batch_size", "workers"):
-        if not getattr(config, name) > 0:
-            raise ArgumentError(f"--{name.replace('_', '-')} {getattr(config, name)} must be above 0")
-    if config.memory_gb is not None and not config.memory_gb > 0:
-        raise ArgumentError(f"--memory-gb {config.memory_gb} must be above 0")
-    if config.sigma is not None and config.sigma < 0:
-        raise ArgumentError(f"--sigma {config.sigma} must be at least 0")
+    for name in ("epsilon", "batch_size", "workers", "memory_gb"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < _LARGEST:
+            raise ArgumentError(f"--{name.replace('_', '-')} {value} must be above 0, and finite")
+    if config.sigma is not None and not 0 <= config.sigma < _LARGEST:
+        raise ArgumentError(f"--sigma {config.sigma} must be at least 0, and finite")
     if config.size is not None and min(config.size) < 32:
         raise ArgumentError(f"--size {config.size[0]} {config.size[1]} is too small: give at least 32 32")
-    if any(seed < 0 for seed in config.seed):
-        raise ArgumentError(f"--seed {min(config.seed)} is negative: give one of at least 0")
+    for seed in config.seed:
+        if not 0 <= seed < 2**32:
+            raise ArgumentError(f"--seed {seed} is out of range: choose 0 ≤ seed < 2³²")

@@ -24,6 +24,7 @@ from jaxsode.fitting import (
     NO_PICTURES,
     FeatureMaps,
     accumulate,
+    check_range,
     embed,
     embedding_matrix,
     factorise,
@@ -161,8 +162,7 @@ class Detector:
         Raises:
             ArgumentError, DataError, NumericalError: see `fit`.
         """
-        if not epsilon > 0:
-            raise ArgumentError(f"epsilon = {epsilon} is not above 0: the paper uses 0.01 (0.3 for mSTC)")
+        check_range(epsilon, sigma)
         F = sum(backbone.channels)
         if W is None:
             matrix = embedding_matrix(embedding, seed, F, k)
@@ -202,11 +202,15 @@ class Detector:
             The fitted detector.
 
         Raises:
+            ArgumentError: epsilon or sigma out of range.
             NumericalError: the covariance at some location can't be factorised.
         """
+        check_range(epsilon, sigma)
         count, mean = int(moments.count[0, 0]), moments.mean
         whitener = factorise(moments, epsilon)
-        return cls(backbone, W, mean, whitener, Settings(size, embedding, epsilon, sigma, seed, count))
+        seed = None if seed is None else int(seed)
+        settings = Settings(size, embedding, float(epsilon), float(sigma), seed, count)
+        return cls(backbone, W, mean, whitener, settings)
 
     def anomaly_map(self, pictures: Any) -> jax.Array:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
@@ -319,6 +323,11 @@ def _dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarra
     if mesh is None:
         return pictures
     axis = "pictures" if "pictures" in mesh.axis_names else None
+    if axis is not None and len(pictures) % mesh.shape[axis]:
+        raise ArgumentError(
+            f"a batch of {len(pictures)} pictures doesn't divide among the {mesh.shape[axis]} devices along "
+            "the mesh's axis 'pictures': give batches that do"
+        )
     return jax.device_put(pictures, NamedSharding(mesh, PartitionSpec(axis)))
 
 

@@ -21,11 +21,19 @@ def free_memory() -> int:
     return int(_SHARE * psutil.virtual_memory().available)
 
 
+def free_device_memory() -> int:
+    """The same of the device that computes; where its allocator doesn't tell, it has the host's memory."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return free_memory()
+    return int(_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+
+
 class Features:
     """Batches of feature maps by the pictures' indices.
 
-    Pictures that are asked for more than once are extracted once, by `prepare`, and kept in host memory if
-    all of them fit; else every call decodes and extracts again, and nothing is kept.
+    If any picture is asked for more than once, all are extracted once, by `prepare`, and kept in host memory
+    if they fit; else every call decodes and extracts again, and nothing is kept.
 
     Args:
         backbone: extracts them.
@@ -58,7 +66,7 @@ class Features:
     def prepare(
         self, uses: Iterable[int], *, progress: Callable[[int], None], memory: int | None = None
     ) -> int:
-        """Extract and keep what is used more than once.
+        """Extract all that is used and keep it, if anything is used more than once.
 
         Args:
             uses: an index for every time that a picture will be asked for.
@@ -68,19 +76,20 @@ class Features:
         Returns:
             How many pictures are kept.
         """
-        repeated = sorted(index for index, times in Counter(uses).items() if times > 1)
+        times = Counter(uses)
+        used = sorted(times)
         memory = free_memory() if memory is None else memory
-        if not repeated or len(repeated) * self.bytes_per_picture() > memory:
+        if max(times.values(), default=0) <= 1 or len(used) * self.bytes_per_picture() > memory:
             return 0
-        for batch, maps in self._extracted(repeated):
+        for batch, maps in self._extracted(used):
             if not self._kept:
-                self._kept = [np.empty((len(repeated), *m.shape[1:]), m.dtype) for m in maps]
+                self._kept = [np.empty((len(used), *m.shape[1:]), m.dtype) for m in maps]
             start = len(self._row)
             for kept, m in zip(self._kept, maps, strict=True):
                 kept[start : start + batch.valid] = np.asarray(m)[: batch.valid]
             self._row.update((int(index), start + i) for i, index in enumerate(batch.indices[: batch.valid]))
             progress(batch.valid)
-        return len(repeated)
+        return len(used)
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[FeatureMaps, int]]:
         """Feature maps of these pictures, in order, and how many of each batch's rows count.

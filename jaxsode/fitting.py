@@ -20,12 +20,27 @@ from jaxsode.errors import ArgumentError, DataError, NumericalError
 FeatureMaps = tuple[jax.Array, ...]
 
 GROUP = 32
-"""Pictures embedded before the moments are updated."""
+"""Pictures embedded before the moments are updated, at most, unless a single batch has more."""
 
 _MATRICES = 256
 """Factorised at once."""
 
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
+
+
+def check_range(epsilon: float, sigma: float) -> None:
+    """Refuse what would fail, or come out as nonsense, only after all pictures are through.
+
+    Raises:
+        ArgumentError: ε ≤ 0 or σ < 0, or one of them not finite, in float32.
+    """
+    finite = np.finfo(np.float32)
+    if not finite.tiny <= epsilon <= finite.max:
+        raise ArgumentError(
+            f"epsilon = {epsilon} is not above 0 and finite: the paper uses 0.01 (0.3 for mSTC)"
+        )
+    if not 0 <= sigma <= finite.max:
+        raise ArgumentError(f"sigma = {sigma} is not at least 0 and finite: the paper uses 4")
 
 
 def embedding_matrix(name: str, seed: int, features: int, k: int) -> jax.Array:
@@ -75,7 +90,7 @@ def accumulate(
     for z, valid in embedded:
         rows = z.shape[0]
         if moments is None or group is None:
-            weight = np.zeros(rows * -(-GROUP // rows), np.float32)
+            weight = np.zeros(rows * max(1, GROUP // rows), np.float32)
             moments, group = _nothing(z.shape[1:3], len(weight), z.shape[3], sharding)
         group = _place(group, z, filled, sharding)
         weight[filled : filled + rows] = np.arange(rows) < valid
@@ -107,11 +122,11 @@ def factorise(moments: Moments, epsilon: float) -> jax.Array:
     sharding = moments.scatter.sharding
     over = sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
     whitener = _factorise(moments.scatter, moments.count, epsilon, over)
-    finite = np.asarray(_finite(whitener))
-    if not finite.all():
-        i, j = np.argwhere(~finite)[0]
+    bad, first = (int(number) for number in _failed(whitener))
+    if bad:
+        i, j = divmod(first, whitener.shape[1])
         raise NumericalError(
-            f"C + εI can't be factorised at location ({i}, {j}), nor at {np.sum(~finite) - 1} others: "
+            f"C + εI can't be factorised at location ({i}, {j}), nor at {bad - 1} others: "
             "its features are not finite or far out of scale; raise epsilon or check the pictures and weights"
         )
     return whitener
@@ -136,11 +151,14 @@ def _nothing(
     grid: tuple[int, ...], rows: int, k: int, sharding: NamedSharding | None
 ) -> tuple[Moments, jax.Array]:
     """Moments of no pictures, and a group (H, W, rows, k) with nothing in it."""
-    if sharding is not None and grid[0] % sharding.num_devices:
-        raise ArgumentError(
-            f"the grid's {grid[0]} rows don't divide among {sharding.num_devices} devices: "
-            "choose a mesh whose size divides them"
-        )
+    if sharding is not None:
+        try:
+            sharding.shard_shape(grid)
+        except ValueError as error:
+            raise ArgumentError(
+                f"the grid's {grid[0]} rows don't divide along {sharding.spec} of the mesh "
+                f"{dict(sharding.mesh.shape)}: choose one whose size there divides them"
+            ) from error
     return jax.jit(_zeros, static_argnums=(0, 1, 2), out_shardings=sharding)(grid, rows, k)
 
 
@@ -157,8 +175,11 @@ def _place(group: jax.Array, z: jax.Array, start: jax.Array, sharding: NamedShar
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
 def _update(moments: Moments, group: jax.Array, weight: jax.Array, sharding: NamedSharding | None) -> Moments:
-    updated = over_grid(algebra.update, in_axes=(0, 0, None))(moments, group, weight)
-    return jax.tree.map(lambda x: _kept(x, sharding), updated)
+    # No more at once than an update can sum without another array as large as the state.
+    for start in range(0, len(weight), GROUP):
+        part, counts = group[:, :, start : start + GROUP], weight[start : start + GROUP]
+        moments = over_grid(algebra.update, in_axes=(0, 0, None))(moments, part, counts)
+    return jax.tree.map(lambda x: _kept(x, sharding), moments)
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
@@ -194,8 +215,10 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) ->
 
 
 @jax.jit
-def _finite(whitener: jax.Array) -> jax.Array:
-    return jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
+def _failed(whitener: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How many locations have a whitener that is not finite, and the first of them, counted row by row."""
+    failed = ~jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
+    return failed.sum(), failed.argmax()
 
 
 def _kept(x: jax.Array, sharding: NamedSharding | None) -> jax.Array:

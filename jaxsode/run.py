@@ -27,7 +27,7 @@ from jaxsode.blocks import state_bytes
 from jaxsode.config import Config, Setting, recorded, settings, with_defaults
 from jaxsode.errors import ArgumentError, JaxsodeError
 from jaxsode.experiment import Experiment, Fold
-from jaxsode.features import Features, free_memory
+from jaxsode.features import Features, free_device_memory
 from jaxsode.measure import Stopwatch, environment, peak_memory
 
 
@@ -131,7 +131,7 @@ def _fold_names(config: Config, dataset: datasets.Dataset) -> tuple[str, ...]:
 
 
 def _state_memory(config: Config) -> int:
-    return free_memory() if config.memory_gb is None else int(config.memory_gb * 1e9)
+    return free_device_memory() if config.memory_gb is None else int(config.memory_gb * 1e9)
 
 
 def _check_savable(config: Config, experiment: Experiment, sweep: Sequence[Setting]) -> None:
@@ -159,8 +159,10 @@ def _run_fold(
     @contextmanager
     def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         task = progress.add_task(f"{setting} · fold {fold.name} · {what}", total=total)
-        yield lambda pictures: progress.advance(task, pictures)
-        progress.remove_task(task)
+        try:
+            yield lambda pictures: progress.advance(task, pictures)
+        finally:
+            progress.remove_task(task)
 
     maps, detector = experiment.maps(fold, setting, bar)
     scores = experiment.evaluate(fold, maps)
@@ -180,13 +182,13 @@ def _draw(config: Config, dataset: datasets.Dataset, fold: Fold, maps: np.ndarra
             report.write_panel(folder / f"{dataset.examples[index].name.replace('/', '-')}.png", panel)
 
 
-def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float]:
-    """Seconds, and the pictures scored a second: each one's features and its map."""
+def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float | None]:
+    """Seconds, and the pictures scored a second: each one's features and its map. In blocks, fitting and
+    scoring have one time together, and no such rate."""
     seconds = stopwatch.take()
-    tested = sum(fold["test"] for fold in folds)
-    scored = seconds["score_s"] + seconds["blocks_s"]
-    each = scored / tested + (seconds["extract_s"] / extracted if extracted else 0)
-    return seconds | {"pictures_per_s": 1 / each}
+    each = seconds["score_s"] / sum(fold["test"] for fold in folds)
+    each += seconds["extract_s"] / extracted if extracted else 0
+    return seconds | {"pictures_per_s": None if seconds["blocks_s"] else 1 / each}
 
 
 def _print(

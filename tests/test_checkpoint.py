@@ -8,13 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, checkpoint, load_backbone
+from jaxsode import Detector, checkpoint, load_backbone, semi_orthogonal
+from jaxsode.backbones import registry
+from jaxsode.detector import Settings
 from jaxsode.errors import CheckpointError
 
 
@@ -53,6 +57,33 @@ def test_a_foreign_backbone_must_be_given(detector, tmp_path):
         )
 
 
+@pytest.mark.parametrize("name", registry.BACKBONES)
+def test_every_backbone_comes_back_as_it_was(name, tmp_path):
+    """Its layers and its dtype, too; by a detector that was put together by hand."""
+    backbone = load_backbone(name, weights="random", layers=(1, 2), dtype=jnp.bfloat16)
+    W = semi_orthogonal(0, sum(backbone.channels), 3)
+    mean, whitener = jnp.zeros((8, 8, 3)), jnp.broadcast_to(jnp.eye(3), (8, 8, 3, 3))
+    detector = Detector(backbone, W, mean, whitener, Settings((32, 32), "given", 0.01, 4.0, None, 9))
+    detector.save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")
+    assert jax.tree.structure(loaded) == jax.tree.structure(detector)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(detector), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_another_backbone_of_the_same_shapes_is_refused(detector, tmp_path):
+    detector.save(tmp_path / "detector")
+    with pytest.raises(CheckpointError, match=r"tiny, not giant.* give the backbone that it was fitted with"):
+        Detector.load(tmp_path / "detector", backbone=replace(Tiny.make(), name="giant"))
+
+
+def test_settings_of_numpy_are_saved(tmp_path):
+    numbers = {"seed": np.int64(3), "epsilon": np.float32(0.01), "sigma": np.float64(2)}
+    detector = Detector.fit([pictures(4)], Tiny.make(), k=5, **numbers)
+    detector.save(tmp_path / "detector")
+    assert Detector.load(tmp_path / "detector", backbone=Tiny.make()).settings == detector.settings
+
+
 def test_nothing_is_overwritten(detector, tmp_path):
     (tmp_path / "detector").mkdir()
     with pytest.raises(CheckpointError, match="exists already"):
@@ -65,7 +96,9 @@ def _save(detector, folder):
     return folder
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "page cut", "no arrays", "array cut", "newer format"])
+@pytest.mark.parametrize(
+    "what", ["missing", "empty", "page cut", "page of less", "no arrays", "array cut", "newer format"]
+)
 def test_less_than_whole_is_refused(detector, tmp_path, what):
     folder = _save(detector, tmp_path / "detector")
     page = folder / "detector.json"
@@ -76,6 +109,8 @@ def test_less_than_whole_is_refused(detector, tmp_path, what):
         folder.mkdir()
     elif what == "page cut":
         page.write_text(page.read_text()[:40])
+    elif what == "page of less":
+        page.write_text('{"format": 1, "backbone": "tiny"}')
     elif what == "no arrays":
         shutil.rmtree(folder / "arrays")
     elif what == "array cut":

@@ -116,6 +116,9 @@ def test_one_picture_and_constant_pictures():
     [
         ({"epsilon": 0.0}, ArgumentError, "epsilon = 0.0 is not above 0"),
         ({"epsilon": float("nan")}, ArgumentError, "epsilon = nan"),
+        ({"epsilon": 1e39}, ArgumentError, "epsilon = 1e[+]39 is not above 0 and finite"),
+        ({"sigma": -1.0}, ArgumentError, "sigma = -1.0 is not at least 0"),
+        ({"sigma": float("inf")}, ArgumentError, "sigma = inf"),
         ({"k": 25}, ArgumentError, "k = 25 exceeds the 24 features"),
         ({"k": 0}, ArgumentError, "k = 0 is below 1"),
         ({"embedding": "pca"}, ArgumentError, "'pca' is unknown"),

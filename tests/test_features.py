@@ -41,6 +41,11 @@ def test_kept_and_streamed_agree(features):
     np.testing.assert_allclose(kept[0][2], alone[0][0], rtol=1e-5, atol=1e-6)
 
 
+def test_all_are_kept_if_any_is_used_twice(features):
+    """A fold's test pictures are some of both: extracted in part, they would be extracted again."""
+    assert features.prepare([0, 1, 1], progress=lambda _: None) == 2
+
+
 def test_what_is_used_once_is_not_kept(features):
     assert features.prepare(range(18), progress=lambda _: None) == 0
 

@@ -1,6 +1,9 @@
 """Colours, panels, and the summary over folds."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,9 +85,41 @@ def test_a_folder_filled_meanwhile_is_not_touched(tmp_path):
             (tmp_path / "c").mkdir()
             (tmp_path / "c" / "mine").write_text("mine")
 
-    with pytest.raises(OutputError, match="can't be replaced"):
+    with pytest.raises(OutputError, match=r"was taken meanwhile .* the results are in ") as error:
         fill()
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["mine"]
+    kept = Path(str(error.value).rpartition("the results are in ")[2])
+    assert (kept / "x").read_text() == "x"
+
+
+def test_an_empty_folder_stays_the_same_one(tmp_path, monkeypatch):
+    """Someone's working folder, or a link, or a mount point: none of them can be replaced by another."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with report.whole_folder(tmp_path / "link") as folder:
+        (folder / "x").write_text("x")
+    assert (tmp_path / "link").is_symlink()
+    assert [p.name for p in (tmp_path / "real").iterdir()] == ["x"]
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    inode = (tmp_path / "here").stat().st_ino
+    with report.whole_folder(Path()) as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "here" / "x").exists()
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["x"]
+    assert (tmp_path / "here").stat().st_ino == inode
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    def full():
+        with report.whole_folder(tmp_path / "c") as folder:
+            (folder / "x").write_text("x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="No space left on device: make room"):
+        full()
+    assert not any(tmp_path.iterdir())
 
 
 def test_where_nothing_can_be_written(tmp_path):

@@ -1,5 +1,11 @@
 """Sharded over eight devices, pictures and locations alike, the result is the single device's."""
 
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
 import jax
 import numpy as np
 import pytest
@@ -43,5 +49,61 @@ def test_each_device_holds_its_share():
 
 
 def test_rows_must_divide():
-    with pytest.raises(ArgumentError, match="8 rows don't divide among 3 devices"):
+    with pytest.raises(ArgumentError, match="8 rows don't divide along"):
         Detector.fit([pictures(8)], Tiny.make(), k=6, mesh=_mesh((3,), ("locations",)))
+
+
+def test_rows_divide_along_their_own_axis_alone():
+    train = pictures(8, size=(16, 24))
+    detector = Detector.fit([train], Tiny.make(), k=6, mesh=_mesh((2, 4), ("pictures", "locations")))
+    assert {shard.data.shape for shard in detector.whitener.addressable_shards} == {(1, 6, 6, 6)}
+
+
+def test_a_batch_must_divide():
+    with pytest.raises(ArgumentError, match="a batch of 6 pictures doesn't divide among the 4 devices"):
+        Detector.fit([pictures(6)], Tiny.make(), k=6, mesh=_mesh((4,), ("pictures",)))
+
+
+def test_two_hosts(tmp_path):
+    """Two processes of two devices each: every host reads all pictures and holds half of the detector."""
+    script = textwrap.dedent(
+        """
+        import sys
+        import jax, numpy as np
+        port, process, folder, out = sys.argv[1:]
+        jax.config.update("jax_num_cpu_devices", 2)
+        jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
+        sys.path.insert(0, folder)
+        from jaxsode import Detector
+        from tiny import Tiny, pictures
+
+        mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 2), ("pictures", "locations"))
+        detector = Detector.fit([pictures(8), pictures(4, seed=1)], Tiny.make(), k=6, mesh=mesh)
+        assert len({shard.device for shard in detector.whitener.addressable_shards}) == 2
+        maps = detector.anomaly_map(pictures(2, seed=2))
+        whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(maps)
+        np.save(f"{out}/{process}.npy", np.asarray(whole))
+        """
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    folder = os.path.dirname(__file__)
+    command = [sys.executable, "-c", script, str(port)]
+    hosts = [
+        subprocess.Popen(
+            [*command, str(process), folder, str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for process in range(2)
+    ]
+    for host in hosts:
+        _, errors = host.communicate(timeout=120)
+        assert host.returncode == 0, errors
+    alone = Detector.fit([pictures(8), pictures(4, seed=1)], Tiny.make(), k=6)
+    expected = np.asarray(alone.anomaly_map(pictures(2, seed=2)))
+    for process in range(2):
+        maps = np.load(tmp_path / f"{process}.npy")
+        assert np.linalg.norm(maps - expected) <= 1e-5 * np.linalg.norm(expected)

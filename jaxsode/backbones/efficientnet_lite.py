@@ -7,6 +7,7 @@ Made for TensorFlow: "SAME" padding, which depends on the size of the input, and
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
@@ -76,6 +77,8 @@ class EfficientNetLite0(nnx.Module):
         """
         self.name = "efficientnet_lite0"
         self.normalisation = _NORMALISATION
+        self.layers = layers
+        self.dtype = jnp.dtype(dtype)
         self.strides = tuple(2 ** (i + 1) for i in layers)
         self.returned = tuple(_RETURNED[i] for i in layers)
         self.channels = tuple(_BLOCKS[i][3] for i in self.returned)

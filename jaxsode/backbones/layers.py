@@ -127,8 +127,15 @@ class Conv(nnx.Module):
             stride=self.stride,
             padding=self.padding,
             groups=self.groups,
+            precision=_precision(self.dtype),
         )
         return x + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+def _precision(dtype: np.dtype) -> jax.lax.PrecisionLike:
+    """float32 in full, unless `jax.default_matmul_precision` is set: accelerators would cut it short."""
+    given = dtype != jnp.float32 or jax.config.jax_default_matmul_precision
+    return None if given else jax.lax.Precision.HIGHEST
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -137,6 +137,8 @@ class MobileNetV3(nnx.Module):
         """
         self.name = name
         self.normalisation = IMAGENET
+        self.layers = layers
+        self.dtype = jnp.dtype(dtype)
         self.strides = tuple(2 ** (i + 1) for i in layers)
         self.returned = tuple(returned[i] for i in layers)
         self.channels = tuple(rows[i - 1].channels for i in self.returned)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
@@ -97,6 +98,7 @@ class ResNet(nnx.Module):
         self.name = name
         self.normalisation = IMAGENET
         self.layers = layers
+        self.dtype = jnp.dtype(dtype)
         self.strides = tuple(2 ** (i + 1) for i in layers)
         self.channels = tuple(32 * 2**i * block.expansion for i in layers)
         self.conv1 = Conv(3, 64, 7, stride=2, dtype=dtype, rng=rng)
