@@ -34,12 +34,12 @@ def check_range(epsilon: float, sigma: float) -> None:
     Raises:
         ArgumentError: ε ≤ 0 or σ < 0, or one of them not finite, in float32.
     """
-    finite = np.finfo(np.float32)
-    if not finite.tiny <= epsilon <= finite.max:
+    smallest, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if not smallest <= epsilon <= largest:
         raise ArgumentError(
             f"epsilon = {epsilon} is not above 0 and finite: the paper uses 0.01 (0.3 for mSTC)"
         )
-    if not 0 <= sigma <= finite.max:
+    if not 0 <= sigma <= largest:
         raise ArgumentError(f"sigma = {sigma} is not at least 0 and finite: the paper uses 4")
 
 
@@ -96,13 +96,13 @@ def accumulate(
         weight[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
         if filled == len(weight):
-            moments = _update(moments, group, weight.copy(), sharding)
+            moments = _update(moments, group, weight, sharding)
             weight[:] = 0
             filled = 0
     if moments is None:
         raise DataError(NO_PICTURES)
     if filled:
-        moments = _update(moments, group, weight.copy(), sharding)
+        moments = _update(moments, group, weight, sharding)
     return moments
 
 
@@ -173,13 +173,22 @@ def _place(group: jax.Array, z: jax.Array, start: jax.Array, sharding: NamedShar
     return _kept(jax.lax.dynamic_update_slice_in_dim(group, z, start, axis=2), sharding)
 
 
-@partial(jax.jit, donate_argnums=0, static_argnums=3)
-def _update(moments: Moments, group: jax.Array, weight: jax.Array, sharding: NamedSharding | None) -> Moments:
-    # No more at once than an update can sum without another array as large as the state.
+def _update(
+    moments: Moments, group: jax.Array, weight: np.ndarray, sharding: NamedSharding | None
+) -> Moments:
+    # No more at once than are summed without another array as large as the state.
     for start in range(0, len(weight), GROUP):
-        part, counts = group[:, :, start : start + GROUP], weight[start : start + GROUP]
-        moments = over_grid(algebra.update, in_axes=(0, 0, None))(moments, part, counts)
-    return jax.tree.map(lambda x: _kept(x, sharding), moments)
+        moments = _update_by(moments, group, weight[start : start + GROUP].copy(), start, sharding)
+    return moments
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=4)
+def _update_by(
+    moments: Moments, group: jax.Array, weight: jax.Array, start: jax.Array, sharding: NamedSharding | None
+) -> Moments:
+    part = jax.lax.dynamic_slice_in_dim(group, start, weight.shape[0], axis=2)
+    updated = over_grid(algebra.update, in_axes=(0, 0, None))(moments, part, weight)
+    return jax.tree.map(lambda x: _kept(x, sharding), updated)
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
