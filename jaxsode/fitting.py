@@ -99,7 +99,7 @@ def accumulate(
             moments = _update(moments, group, weight, sharding)
             weight[:] = 0
             filled = 0
-    if moments is None:
+    if moments is None or group is None:
         raise DataError(NO_PICTURES)
     if filled:
         moments = _update(moments, group, weight, sharding)

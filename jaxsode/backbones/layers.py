@@ -134,8 +134,8 @@ class Conv(nnx.Module):
 
 def _precision(dtype: np.dtype) -> jax.lax.PrecisionLike:
     """float32 in full, unless `jax.default_matmul_precision` is set: accelerators would cut it short."""
-    given = dtype != jnp.float32 or jax.config.jax_default_matmul_precision
-    return None if given else jax.lax.Precision.HIGHEST
+    given = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    return None if given or dtype != jnp.float32 else jax.lax.Precision.HIGHEST
 
 
 def max_pool(x: jax.Array) -> jax.Array:
