@@ -1,5 +1,6 @@
 """Convolution and pooling against loops in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,3 +96,15 @@ def test_normalise_takes_mean_and_standard_deviation_of_each_channel():
     assert ours.dtype == jnp.float32
     rounded = np.asarray(jnp.asarray(pictures, jnp.bfloat16), np.float64)
     np.testing.assert_allclose(ours, (rounded - IMAGENET.mean) / IMAGENET.std, rtol=1e-6, atol=1e-6)
+
+
+def test_float32_is_not_cut_short_unless_asked():
+    conv = Conv(3, 8, 3, dtype=jnp.float32, rng=np.random.default_rng(0))
+
+    def text():
+        traced = jax.jit(lambda x: conv(x)).trace(jnp.zeros((1, 8, 8, 3)))
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+    assert "HIGHEST" in text()
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert "HIGHEST" not in text()
