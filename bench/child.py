@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 TASKS = {"peak": "bench.child", "share": "bench.scaling"}
 """Functions that a child may run, and their modules."""
 
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory|MemoryError|bad_alloc|can't allocate memory")
+
 
 class ChildFailed(RuntimeError):
     """The process ended early; the message is its last line, or how it ended."""
@@ -49,7 +51,12 @@ def measure(function: str, *, gigabytes: float, **arguments: Any) -> dict[str, A
     if done.returncode < 0:
         raise ChildFailed(f"ended by signal {-done.returncode} with {gigabytes:g} GB to use")
     if done.returncode:
-        raise ChildFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
+        lines = done.stderr.strip().splitlines()
+        # The last line of an error of JAX's or PyTorch's may say nothing of it.
+        memory = [line for line in lines if _OUT_OF_MEMORY.search(line)]
+        if memory:
+            raise ChildFailed(f"needs more than {gigabytes:g} GB ({memory[-1].strip()[:200]})")
+        raise ChildFailed((lines or ["no message"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

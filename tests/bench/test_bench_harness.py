@@ -153,3 +153,23 @@ def test_a_childs_peak_is_its_own(tmp_path):
 def test_a_child_that_fails_says_why():
     with pytest.raises(child.ChildFailed, match=r"(?i)unexpected keyword|missing"):
         child.measure("peak", gigabytes=8, nonsense=1)
+
+
+def test_a_child_that_needs_too_much_says_so(tmp_path):
+    from bench import ours
+    from bench.setting import Setting
+
+    ours.parts(Setting("resnet18", (1024, 1024), 200)).save(tmp_path / "parts.npz")  # 10 GB of state
+    with pytest.raises(child.ChildFailed, match="needs more than 2 GB"):
+        child.measure(
+            "peak",
+            gigabytes=2,
+            task="score",
+            implementation="ours",
+            backbone="resnet18",
+            size=(1024, 1024),
+            k=200,
+            parts=str(tmp_path / "parts.npz"),
+            pictures=1,
+            batch=1,
+        )
