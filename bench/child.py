@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 TASKS = {"peak": "bench.child", "share": "bench.scaling"}
 """Functions that a child may run, and their modules."""
 
-_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory|MemoryError|bad_alloc|can't allocate memory")
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory|MemoryError|bad_alloc|can't allocate")
 
 
 class ChildFailed(RuntimeError):
