@@ -14,6 +14,7 @@ from tiny import Tiny, pictures
 
 from jaxsode import Detector
 from jaxsode.errors import ArgumentError
+from jaxsode.fitting import accumulate, factorise, over_rows
 
 
 def _mesh(shape, names):
@@ -39,6 +40,16 @@ def test_equals_the_single_device(shape, names):
         assert np.linalg.norm(np.asarray(a) - np.asarray(b)) <= 1e-5 * np.linalg.norm(np.asarray(b))
     maps, expected = (np.asarray(d.anomaly_map(test)) for d in (sharded, alone))
     assert np.linalg.norm(maps - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_many_matrices_of_a_real_size():
+    """So many on each device that they are factorised chunk by chunk, in every algorithm's loops."""
+    rng = np.random.default_rng(0)
+    z = [(rng.standard_normal((4, 8, 256, 80), dtype=np.float32), 4) for _ in range(2)]
+    sharding = over_rows(_mesh((8,), ("locations",)))
+    whitener = factorise(accumulate(z, sharding=sharding), 0.5)
+    alone = np.asarray(factorise(accumulate(z), 0.5))
+    assert np.linalg.norm(np.asarray(whitener) - alone) <= 1e-5 * np.linalg.norm(alone)
 
 
 def test_each_device_holds_its_share():
@@ -95,7 +106,6 @@ def test_two_hosts(tmp_path):
             [*command, str(process), folder, str(tmp_path)],
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
         )
         for process in range(2)
     ]

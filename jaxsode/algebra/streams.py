@@ -46,7 +46,7 @@ def in_streams(
             result = jax.lax.dynamic_update_slice_in_dim(result, part, start, axis=0)
         return result
 
-    return jax.lax.fori_loop(0, rounds, one_round, jnp.empty(batch.shape, batch.dtype))
+    return jax.lax.fori_loop(0, rounds, one_round, jnp.zeros_like(batch))
 
 
 def _split(batch: Float[Array, "B ..."], sizes: list[int]) -> list[Array]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
 
 from jaxsode.algebra import streams
 from jaxsode.algebra.streams import in_streams
@@ -38,3 +39,17 @@ def test_chunks_are_of_the_size_asked_for(B):
     jax.jit(lambda batch: in_streams(function, batch, chunk=48, least=40))(jnp.zeros((B, 1)))
     assert min(seen) >= min(B, 40)
     assert max(seen) < 80
+
+
+def test_on_each_device_of_a_mesh():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("locations",))
+    whole = jax.jit(
+        jax.shard_map(
+            lambda batch: in_streams(jnp.square, batch, chunk=3),
+            mesh=mesh,
+            in_specs=P("locations"),
+            out_specs=P("locations"),
+        )
+    )
+    batch = jnp.arange(400.0)[:, None]
+    np.testing.assert_array_equal(whole(batch), batch**2)
