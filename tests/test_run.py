@@ -277,8 +277,10 @@ def test_an_interrupted_run_leaves_nothing_under_its_name(data, tmp_path):
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
 from jaxsode import report, run
+# A shell's background job, as this test may be, has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 write = report.write_panel
 def slow(path, panel):
     write(path, panel)
