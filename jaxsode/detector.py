@@ -220,7 +220,7 @@ class Detector:
                 in [0, 1]. Each N is compiled once: keep it the same from call to call.
 
         Returns:
-            (N, height, width) float32, ≥ 0.
+            (N, height, width) float32, ≥ 0; NaN at least where a pixel is not finite.
 
         Raises:
             ArgumentError: pictures of another shape or type.
@@ -267,11 +267,11 @@ def extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
         pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
 
     Returns:
-        A (N, h, w, C) array for each scale, finest first.
+        A (N, h, w, C) array for each scale, finest first; NaN around a pixel that is not finite.
     """
     x = pictures.astype(jnp.float32)
-    if pictures.dtype == jnp.uint8:
-        x = x / 255
+    # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
+    x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from tiny import Tiny, pictures
 
-from jaxsode import Detector
+from jaxsode import Detector, load_backbone
 from jaxsode.algebra import anomaly_map
 from jaxsode.datasets import Batch
 from jaxsode.detector import extract
@@ -148,6 +148,21 @@ def test_another_size_is_refused():
     detector = Detector.fit([pictures(4)], BACKBONE, k=4)
     with pytest.raises(ArgumentError, match=r"pictures are 24 × 32 and the detector was fitted on 32 × 24"):
         detector.anomaly_map(pictures(1, size=(24, 32)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["tiny", "resnet18"])
+def test_a_pixel_that_is_not_finite_does_not_score_as_clean(name, value):
+    backbone = BACKBONE if name == "tiny" else load_backbone(name, weights="random", layers=(1, 2))
+    detector = Detector.fit([pictures(6)], backbone, k=4)
+    test = pictures(2, seed=1).astype(np.float32) / 255
+    clean = np.asarray(detector.anomaly_map(test))
+    test[1, 10, 7] = value
+    maps = np.asarray(detector.anomaly_map(test))
+    np.testing.assert_allclose(maps[0], clean[0], rtol=1e-6)
+    assert np.isnan(maps[1, 10, 7])
+    test[1] = value
+    assert np.isnan(detector.anomaly_map(test)[1]).all()
 
 
 def test_a_failed_factorisation_is_an_error_with_its_place():

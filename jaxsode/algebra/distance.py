@@ -23,13 +23,14 @@ def mahalanobis(
         whitener: (k, k) M, of `whitener`.
 
     Returns:
-        () d ≥ 0. Its gradient at z = μ is 0.
+        () d ≥ 0; NaN where anything that it is made of is NaN. Its gradient at z = μ is 0.
     """
     white = jnp.einsum("ij,j->i", whitener, z - mean, precision=jax.lax.Precision.HIGHEST)
     squared = jnp.sum(white * white)
-    # √ has no derivative at 0; the inner `where` keeps its infinity out of the gradient.
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+    # √ has no derivative at 0; the inner `where` keeps its infinity out of the gradient. What is compared is
+    # zero, so that NaN, which is neither zero nor above it, stays what it is.
+    zero = squared == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
 def anomaly_map(

@@ -70,6 +70,20 @@ def test_zero_at_the_mean_with_a_finite_gradient():
     np.testing.assert_array_equal(gradient, np.zeros(3))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_never_a_small_distance(value):
+    """In the features, the mean or the whitener: "clean" is the one thing that it must not say."""
+    M = np.tril(np.ones((3, 3), np.float32))
+    spoilt = M.copy()
+    spoilt[2, 1] = value
+    z, mean = np.ones(3, np.float32), np.zeros(3, np.float32)
+    bad = np.array([1, value, 1], np.float32)
+    for arguments in ((bad, mean, M), (z, bad, M), (z, mean, spoilt)):
+        assert not np.isfinite(mahalanobis(*map(jnp.asarray, arguments)))
+    distance = jnp.ones((4, 4)).at[1, 2].set(value)
+    assert not np.isfinite(anomaly_map(distance, (16, 16))).all()
+
+
 def test_proposition_2():
     """The mean squared distance over the training set tends to k as ε → 0 when N > k, whatever W."""
     N, F, k = 60, 12, 7
