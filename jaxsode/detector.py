@@ -30,6 +30,7 @@ from jaxsode.fitting import (
     factorise,
     over_rows,
 )
+from jaxsode.pictures import checked, own, padded
 from jaxsode.scoring import anomaly_maps, distances
 
 
@@ -110,14 +111,14 @@ class Detector:
             DataError: no pictures.
             NumericalError: the covariance at some location can't be factorised.
         """
-        padded = _padded(batches)
-        first = next(padded, None)
+        ready = padded(batches)
+        first = next(ready, None)
         if first is None:
             raise DataError(NO_PICTURES)
         size = (first[0].shape[1], first[0].shape[2])
         features = (
-            (extract(backbone, _dealt_out(pictures, mesh)), valid)
-            for pictures, valid in chain([first], padded)
+            (_extract(backbone, _dealt_out(pictures, mesh)), valid)
+            for pictures, valid in chain([first], ready)
         )
         return cls.fit_features(
             features,
@@ -168,11 +169,11 @@ class Detector:
             matrix = embedding_matrix(embedding, seed, F, k)
             origin = {"embedding": embedding, "seed": seed}
         else:
-            matrix, origin = W, {}
+            matrix, origin = jnp.asarray(own(W)), {}
             if W.ndim != 2 or W.shape[0] != F:
                 raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
         sharding = over_rows(mesh) if mesh is not None and "locations" in mesh.axis_names else None
-        embedded = ((embed(matrix, maps), valid) for maps, valid in batches)
+        embedded = ((embed(matrix, tuple(map(own, maps))), valid) for maps, valid in batches)
         moments = accumulate(embedded, sharding=sharding)
         return cls.of_moments(moments, backbone, matrix, size=size, epsilon=epsilon, sigma=sigma, **origin)
 
@@ -225,13 +226,13 @@ class Detector:
         Raises:
             ArgumentError: pictures of another shape or type.
         """
-        pictures = _checked(pictures)
+        pictures = checked(pictures)
         if pictures.shape[1:3] != self.settings.size:
             raise ArgumentError(
                 f"pictures are {_by(pictures.shape[1:3])} and the detector was fitted on "
                 f"{_by(self.settings.size)}: resize them"
             )
-        return self.anomaly_map_of_features(extract(self.backbone, pictures))
+        return self.anomaly_map_of_features(_extract(self.backbone, pictures))
 
     def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
         """`anomaly_map` of feature maps that `extract` gave before.
@@ -242,6 +243,7 @@ class Detector:
         Returns:
             (N, height, width) float32.
         """
+        feature_maps = tuple(map(own, feature_maps))
         return _score(self.W, self.mean, self.whitener, feature_maps, self.settings.size, self.settings.sigma)
 
     def save(self, path: str | Path) -> None:
@@ -258,8 +260,7 @@ class Detector:
         return checkpoint.load(path, backbone=backbone)
 
 
-@jax.jit
-def extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
+def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
     """Feature maps of pictures.
 
     Args:
@@ -269,6 +270,11 @@ def extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     Returns:
         A (N, h, w, C) array for each scale, finest first; NaN around a pixel that is not finite.
     """
+    return _extract(backbone, own(pictures))
+
+
+@jax.jit
+def _extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     x = pictures.astype(jnp.float32)
     # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
     x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)
@@ -285,37 +291,6 @@ def _score(
     sigma: float,
 ) -> jax.Array:
     return anomaly_maps(distances(embed(W, maps), mean, whitener), size, sigma)
-
-
-def _padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:
-    """Pictures and how many of them count, every batch as large as the first."""
-    rows = shape = None
-    for batch in batches:
-        pictures = _checked(getattr(batch, "pictures", batch))
-        valid = getattr(batch, "valid", len(pictures))
-        if rows is None or shape is None:
-            rows, shape = len(pictures), pictures.shape[1:]
-        if pictures.shape[1:] != shape or len(pictures) > rows:
-            raise ArgumentError(
-                f"a batch of shape {pictures.shape} after one of {(rows, *shape)}: "
-                "give pictures of one size, in batches no larger than the first"
-            )
-        if len(pictures) < rows:
-            padding = [(0, rows - len(pictures)), (0, 0), (0, 0), (0, 0)]
-            pictures = np.pad(np.asarray(pictures), padding)
-        yield pictures, valid
-
-
-def _checked(pictures: Any) -> np.ndarray | jax.Array:
-    if not isinstance(pictures, jax.Array):
-        pictures = np.asarray(pictures)
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3) or pictures.shape[0] == 0:
-        raise ArgumentError(f"pictures have shape {pictures.shape}: it must be (N, height, width, 3 or 1)")
-    if pictures.dtype == np.uint8:
-        return pictures
-    if not jnp.issubdtype(pictures.dtype, jnp.floating):
-        raise ArgumentError(f"pictures are {pictures.dtype}: give uint8, or floats in [0, 1]")
-    return pictures.astype(np.float32)
 
 
 def _dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarray | jax.Array:

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxsode import algebra
 from jaxsode.algebra import Moments, over_grid
 from jaxsode.errors import ArgumentError, DataError, NumericalError
+from jaxsode.pictures import own
 
 FeatureMaps = tuple[jax.Array, ...]
 
@@ -92,7 +93,7 @@ def accumulate(
         if moments is None or group is None:
             weight = np.zeros(rows * max(1, GROUP // rows), np.float32)
             moments, group = _nothing(z.shape[1:3], len(weight), z.shape[3], sharding)
-        group = _place(group, z, filled, sharding)
+        group = _place(group, own(z), filled, sharding)
         weight[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
         if filled == len(weight):

@@ -83,6 +83,55 @@ def test_bytes_floats_and_grey():
     )
 
 
+def _aligned(shape, dtype):
+    """Memory that JAX aliases on a CPU, if it may: its address is a multiple of 64."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _through_one_buffer(batches):
+    """Each batch in turn in the same memory, as a camera gives them; it holds noise as soon as it was taken."""
+    buffer = _aligned(batches[0].shape, batches[0].dtype)
+    for batch in batches:
+        buffer[...] = batch
+        yield buffer
+        buffer[...] = np.random.default_rng(9).integers(0, 2, buffer.shape).astype(buffer.dtype)
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_a_buffer_that_is_used_again(scale):
+    train = pictures(64, size=(128, 96))
+    batches = [
+        train[i : i + 8] if scale == 1 else train[i : i + 8] / np.float32(scale) for i in range(0, 64, 8)
+    ]
+    expected = Detector.fit(batches, BACKBONE, k=5)
+    detector = Detector.fit(_through_one_buffer(batches), BACKBONE, k=5)
+    np.testing.assert_array_equal(detector.mean, expected.mean)
+    np.testing.assert_array_equal(detector.whitener, expected.whitener)
+    maps = [detector.anomaly_map(buffer) for buffer in _through_one_buffer(batches)]
+    for one, batch in zip(maps, batches, strict=True):
+        np.testing.assert_array_equal(one, expected.anomaly_map(batch))
+
+
+def test_features_and_embeddings_from_a_buffer_that_is_used_again():
+    train = pictures(64, size=(128, 96))
+    features = [[np.asarray(m) for m in extract(BACKBONE, train[i : i + 8])] for i in range(0, 64, 8)]
+    extracted = [extract(BACKBONE, buffer) for buffer in _through_one_buffer(np.split(train, 8))]
+    for one, other in zip(extracted, features, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+    W = _aligned((24, 4), np.float32)
+    W[...] = np.eye(24, dtype=np.float32)[:, :4]
+    options = {"size": (128, 96), "W": W}
+    expected = Detector.fit_features(((m, 8) for m in features), BACKBONE, **options)
+    buffers = zip(*[_through_one_buffer([m[i] for m in features]) for i in range(2)], strict=True)
+    detector = Detector.fit_features(((m, 8) for m in buffers), BACKBONE, **options)
+    W[...] = np.nan
+    np.testing.assert_array_equal(detector.whitener, expected.whitener)
+    np.testing.assert_array_equal(detector.W, np.eye(24, dtype=np.float32)[:, :4])
+
+
 def test_is_a_pytree():
     detector = Detector.fit([pictures(12)], BACKBONE, k=4)
     test = pictures(2, seed=1)

@@ -93,7 +93,8 @@ def with_parameters(backbone: Backbone, tensors: Mapping[str, ArrayLike]) -> Bac
             wrong.append(f"{name} has shape {np.shape(tensors[name])}, not {leaf.shape}")
     if wrong:
         raise WeightsError(f"weights do not fit {backbone.name}: {'; '.join(wrong)}")
-    new = [jnp.asarray(tensors[name], leaf.dtype) for name, leaf in named.items()]
+    # Copied: on a CPU JAX would alias an array that the caller may go on writing to.
+    new = [jnp.asarray(np.array(tensors[name]), leaf.dtype) for name, leaf in named.items()]
     return jax.tree.unflatten(structure, new)
 
 
