@@ -57,7 +57,9 @@ def flops(backbone: registry.Backbone, size: tuple[int, int]) -> float:
     algorithm's; nothing is compiled.
     """
     picture = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
-    lowered = extract.trace(backbone, picture).lower(lowering_platforms=("cuda",))
+    lowered = (
+        jax.jit(lambda network, x: network(x)).trace(backbone, picture).lower(lowering_platforms=("cuda",))
+    )
     counted = lowered.cost_analysis()
     if counted is None:
         raise BenchError(f"XLA counts no operations of {backbone.name} here")

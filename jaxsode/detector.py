@@ -5,7 +5,7 @@ replaces in place, H·W·k for each of the `GROUP` pictures embedded before an u
 needs for one batch. Memory while scoring: H·W·k² for the whitener, and one batch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Pictures in memory as the detector takes them: checked, of one size, and its own.
 
-On a CPU JAX may alias NumPy's memory, and it computes while the caller goes on. So whatever a caller may still
-write to, a camera's buffer or shared memory, is copied before the call returns.
+On a CPU JAX may alias NumPy's memory, and it computes while the caller goes on. So whatever a caller may
+still write to, a camera's buffer or shared memory, is copied before the call returns.
 """
 
 from collections.abc import Iterable, Iterator

@@ -92,7 +92,7 @@ def _aligned(shape, dtype):
 
 
 def _through_one_buffer(batches):
-    """Each batch in turn in the same memory, as a camera gives them; it holds noise as soon as it was taken."""
+    """Each batch in turn in the same memory, as a camera gives them; noise in it as soon as it was taken."""
     buffer = _aligned(batches[0].shape, batches[0].dtype)
     for batch in batches:
         buffer[...] = batch

@@ -74,7 +74,7 @@ def _imports(path):
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("jaxsode/algebra", ("jaxsode.algebra", "jaxsode.errors")),
+        ("jaxsode/algebra", ("jaxsode.algebra", "jaxsode.errors", "jaxsode._typing")),
         ("jaxsode/metrics", ("jaxsode.metrics", "jaxsode.errors")),
         ("jaxsode/datasets", ("jaxsode.datasets", "jaxsode.errors", "jaxsode.home")),
         (

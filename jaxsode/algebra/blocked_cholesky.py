@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 
 LEAF_SIZE = 32
 """Diagonal blocks up to this size are eliminated column by column."""

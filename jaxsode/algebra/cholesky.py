@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 from jaxsode.algebra.blocked_cholesky import blocked_inverse_cholesky
 from jaxsode.algebra.streams import in_streams
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 
 SIGMA = 4.0
 """Standard deviation of the Gaussian filter, in pixels (§4)."""

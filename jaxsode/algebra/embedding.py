@@ -6,7 +6,7 @@ To the rest of the package an embedding is nothing but this array. One W is shar
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float, Key
+from jaxsode._typing import Array, Float, Key
 from jaxsode.errors import ArgumentError
 
 EMBEDDINGS = ("semi-orthogonal", "sampled", "gaussian", "identity")

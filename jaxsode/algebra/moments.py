@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 
 # So many outer products are summed within one fused loop: each number of the scatter then goes through
 # memory once for that many pictures.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 from jaxsode.algebra.blocked_cholesky import blocked_inverse_cholesky
 
 LARGEST = 128

@@ -6,7 +6,7 @@ half the numbers of P, and the distance can't come out imaginary.
 
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 from jaxsode.algebra.cholesky import inverse_cholesky
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 from jaxsode.errors import ArgumentError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxsode.algebra._typing import Array, Float
+from jaxsode._typing import Array, Float
 
 MOST_STREAMS = 4
 """Each stream is compiled by itself, so more of them cost more to compile."""
