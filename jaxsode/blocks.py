@@ -1,42 +1,91 @@
 """Pictures whose state of H·W·k² numbers does not fit into memory: block by block of the grid's rows.
 
-Locations know nothing of each other until the anomaly map. So each block of rows is fitted and scored in
-turn, its state replaces that of the block before, and only the distances stay, H·W numbers a picture. The
-embedded features, H·W·k a picture, are kept where they fit; else they are computed anew for every block.
+Locations know nothing of each other until the anomaly map. So each block of rows is fitted and scored in turn,
+its state replaces that of the block before, and only the distances stay, H·W numbers a picture. A block is
+written to the detector's folder as soon as it is done, and such a detector scores by reading one block after
+the other. The embedded features, H·W·k a picture, are kept where they fit; else they are computed anew for
+every block.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxsode import checkpoint
+from jaxsode.algebra.moments import Moments
+from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.fitting import GROUP, NO_PICTURES, FeatureMaps, accumulate, check_range, embed, factorise
+from jaxsode.fitting import (
+    GROUP,
+    NO_PICTURES,
+    FeatureMaps,
+    accumulate,
+    collect,
+    embed,
+    grid_of,
+    precision_of,
+    resolved,
+)
+from jaxsode.method import Method
+from jaxsode.saving import Saved, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
+from jaxsode.statistics import Packed, Pictures, named, of_named, pack, unpack
 
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
 
 
-def state_bytes(grid: tuple[int, int], k: int) -> int:
-    """What fitting holds for a grid: scatter, and a group of embedded pictures (float32)."""
-    return 4 * grid[0] * grid[1] * (k * k + (GROUP + 2) * k)
-
-
-def rows_per_block(grid: tuple[int, int], k: int, memory: int) -> int:
-    """How many of the grid's rows to do at once: of the fewest blocks that fit, all about alike.
+def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: int | None = None) -> int:
+    """What fitting holds for a grid: the state, a group of embedded pictures, the moments that are kept.
 
     Args:
         grid: (H, W).
-        k: the embedding size.
+        method: see `Method`.
+        features: F of the backbone.
+        pictures: N, where it is known.
+
+    Returns:
+        Bytes, float32: 4·H·W·(k² + 34·k) and 2·H·W·k·(k + 1) more for the paper's method.
+    """
+    method, needs = resolved(method, features, pictures)
+    k = method.size(features)
+    made = (method.k or 0) * k  # of an eigenvectors' whitener
+    if needs == "pictures":
+        N = pictures or 0
+        # The features twice, as they are put together; the basis of the dual form, or the eigenvectors.
+        one = 2 * N * k + (made or N * k) + N * N
+    elif needs == "moments":
+        one = k * k + k * (k + 1) // 2 + made + (GROUP + 2) * k
+    else:
+        one = (GROUP + 4) * k
+    return 4 * grid[0] * grid[1] * one
+
+
+def rows_per_block(
+    grid: tuple[int, int], method: Method, features: int, memory: int, pictures: int | None = None
+) -> int:
+    """How many of the grid's rows to do at once: of the fewest blocks that fit, all about alike.
+
+    Args:
+        grid, method, features, pictures: as for `state_bytes`.
         memory: bytes for the state of a block.
 
     Returns:
         From 1 to H.
 
     Raises:
-        ArgumentError: not even one row fits.
+        ArgumentError: not even one row fits, or one precision for all locations, which can't be cut.
     """
-    one = state_bytes((1, grid[1]), k)
+    one = state_bytes((1, grid[1]), method, features, pictures)
+    if memory >= one * grid[0]:
+        return grid[0]
+    if resolved(method, features, pictures)[1] in ("pooled", "one set"):
+        raise ArgumentError(
+            f"precision {method.precision!r} is one for all locations and can't be done in blocks: its state "
+            f"takes {one * grid[0] / 1e9:.3g} GB, give more memory or a smaller k"
+        )
     if memory < one:
         raise ArgumentError(
             f"{memory / 1e9:.3g} GB can't hold one row of the grid, {one / 1e9:.3g} GB: "
@@ -48,53 +97,147 @@ def rows_per_block(grid: tuple[int, int], k: int, memory: int) -> int:
 
 def fit_and_score(
     train: Batches,
-    test: Batches,
-    W: jax.Array,
+    test: Batches | None,
+    backbone: Backbone,
+    method: Method,
     *,
     size: tuple[int, int],
     rows: int,
-    epsilon: float = 0.01,
-    sigma: float = 4.0,
+    pictures: int | None = None,
     keep: bool = True,
-) -> np.ndarray:
+    path: str | Path | None = None,
+    keep_moments: bool = True,
+) -> Iterator[tuple[np.ndarray, int]]:
     """Anomaly maps of test pictures by a detector that never exists as a whole.
 
     Args:
         train: called for batches of good pictures' feature maps, each with how many of its rows count.
-        test: the same of the test pictures.
-        W: (F, k) the embedding.
+        test: the same of the test pictures; None to fit and save alone.
+        backbone: that made them.
+        method: see `Method`; of a precision of each location.
         size: (height, width) of the pictures.
         rows: of the grid, in each block; `rows_per_block` tells how many fit.
-        epsilon: ε > 0.
-        sigma: of the Gaussian filter, in pixels.
+        pictures: N, where it is known, see `Detector.fit`.
         keep: whether all pictures' embedded features are kept in host memory, 4 · H·W·k bytes each. If not,
             `train` and `test` are called once for every block.
+        path: a new folder that the detector is saved in, or None.
+        keep_moments: whether it is saved with its moments.
 
-    Returns:
-        (N, height, width) float32.
+    Yields:
+        (B, height, width) float32 of each test batch, and how many of its rows count, once all blocks are
+        done.
 
     Raises:
-        ArgumentError: epsilon or sigma out of range.
+        ArgumentError: k exceeds F.
         DataError: no pictures to fit on.
-        NumericalError: see `factorise`.
+        NumericalError: see `jaxsode.fitting.precision_of`.
+        CheckpointError: the folder exists or can't be written.
     """
-    check_range(epsilon, sigma)
-    good, tested = _Embedded(train, W, keep), _Embedded(test, W, keep)
-    found: list[np.ndarray] = []
-    height = good.height()
-    for start in range(0, height, rows):
-        # The last block reaches back, so that all have one shape and nothing is compiled again.
-        block = slice(max(0, min(start, height - rows)), min(start + rows, height))
-        moments = accumulate(good.rows(block))
-        mean = moments.mean
-        whitener = factorise(moments, epsilon)
-        for number, (z, valid) in enumerate(tested.rows(block)):
-            if number == len(found):
-                found.append(np.zeros((valid, height, z.shape[2]), np.float32))
-            found[number][:, block] = np.asarray(distances(z, mean, whitener))[:valid]
-        del whitener
-    maps = [np.asarray(anomaly_maps(one[None], size, sigma))[0] for batch in found for one in batch]
-    return np.stack(maps)
+    F = sum(backbone.channels)
+    W = method.matrix(F)
+    method, needs = resolved(method, F, pictures)
+    good, tested = _Embedded(train, W, keep), None if test is None else _Embedded(test, W, keep)
+    found: list[tuple[np.ndarray, int]] = []
+    H, _ = grid_of(backbone, size)
+
+    def blocks(writer: checkpoint.Writer | None) -> dict[str, Any]:
+        page: dict[str, Any] = {}
+        for start in range(0, H, rows):
+            # The last block reaches back, so that all have one shape and nothing is compiled again.
+            block = slice(max(0, min(start, H - rows)), min(start + rows, H))
+            state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
+            count = _count(state)
+            kept = _packed(state) if keep_moments and writer is not None else None
+            mean, precision = precision_of(state, method)
+            del state
+            if tested is not None:
+                _score_block(tested, block, H, mean, precision, found)
+            if writer is not None:
+                kind, arrays, _ = named(precision if kept is None else kept)
+                if kept is None:
+                    arrays = arrays | {"mean": mean}
+                writer.rows(start, {n: np.asarray(a)[start - block.start :] for n, a in arrays.items()})
+                rows_of = {n: ((H, *a.shape[1:]), str(a.dtype)) for n, a in arrays.items()}
+                page = {"kind": kind, "moments": kept is not None, "rows": rows_of, "count": count}
+        return page
+
+    if path is None:
+        blocks(None)
+    else:
+        with checkpoint.Writer(path) as writer:
+            page = blocks(writer)
+            writer.whole(network_arrays(backbone, W))
+            layers = getattr(backbone, "layers", None)
+            layers = None if layers is None else tuple(layers)
+            writer.finish(page_of(backbone, method.recorded(layers=layers), size=size, **page))
+    for distance, valid in found:
+        yield np.asarray(anomaly_maps(distance, size, method.sigma)), valid
+
+
+def score(
+    path: str | Path,
+    test: Batches,
+    *,
+    memory: int,
+    backbone: Backbone | None = None,
+    keep: bool = True,
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Anomaly maps by a saved detector, of which one block of rows at a time is read.
+
+    Args:
+        path: the detector's folder.
+        test: called for batches of feature maps, each with how many of its rows count; for `Saved.open(path)`'s
+            backbone.
+        memory: bytes for the state of a block.
+        backbone: as for `Detector.load`.
+        keep: as for `fit_and_score`.
+
+    Yields:
+        (B, height, width) float32 of each batch, and how many of its rows count.
+
+    Raises:
+        CheckpointError: see `Detector.load`.
+        ArgumentError: not even one row fits into the memory.
+    """
+    saved = Saved.open(Path(path).absolute(), backbone)
+    F = sum(saved.backbone.channels)
+    grid = grid_of(saved.backbone, saved.size)
+    rows = rows_per_block(grid, saved.method, F, memory, saved.count)
+    tested = _Embedded(test, saved.W, keep)
+    found: list[tuple[np.ndarray, int]] = []
+    for start in range(0, grid[0], rows):
+        block = slice(max(0, min(start, grid[0] - rows)), min(start + rows, grid[0]))
+        arrays: dict[str, Any] = saved.rows(block.start, block.stop)
+        mean = arrays.pop("mean", None)
+        state = of_named(saved.kind, arrays)
+        if saved.moments:
+            mean, state = precision_of(unpack(state) if isinstance(state, Packed) else state, saved.method)
+        _score_block(tested, block, grid[0], mean, state, found)
+    for distance, valid in found:
+        yield np.asarray(anomaly_maps(distance, saved.size, saved.method.sigma)), valid
+
+
+def _score_block(
+    tested: "_Embedded",
+    block: slice,
+    height: int,
+    mean: Any,
+    precision: Any,
+    found: list[tuple[np.ndarray, int]],
+) -> None:
+    """The distances of one block, put where they belong."""
+    for number, (z, valid) in enumerate(tested.rows(block)):
+        if number == len(found):
+            found.append((np.zeros((z.shape[0], height, z.shape[2]), np.float32), valid))
+        found[number][0][:, block] = np.asarray(distances(z, mean, precision))
+
+
+def _packed(state: Any) -> Any:
+    return pack(state) if isinstance(state, Moments) else state
+
+
+def _count(state: Any) -> int:
+    return state.z.shape[2] if isinstance(state, Pictures) else int(state.count[0, 0])
 
 
 class _Embedded:
@@ -106,12 +249,6 @@ class _Embedded:
         self._keep = keep
         self._kept: list[tuple[np.ndarray, int]] | None = None
 
-    def height(self) -> int:
-        """H; computes the first batch."""
-        for z, _ in self._all():
-            return z.shape[1]
-        raise DataError(NO_PICTURES)
-
     def rows(self, block: slice) -> Iterator[tuple[np.ndarray, int]]:
         for z, valid in self._all():
             yield np.ascontiguousarray(z[:, block]), valid
@@ -121,6 +258,8 @@ class _Embedded:
             return self._computed()
         if self._kept is None:
             self._kept = list(self._computed())
+        if not self._kept:
+            raise DataError(NO_PICTURES)
         return self._kept
 
     def _computed(self) -> Iterator[tuple[np.ndarray, int]]:

@@ -1,172 +1,300 @@
-"""A fitted detector on disk: its arrays by Orbax, and a page of JSON that says what they are.
+"""A file format: arrays, some of them in blocks of rows, and a page of JSON that says what they are.
 
-The folder appears under its name only when all of it is written; a half-written one is never loaded. The
-whitener is triangular, so only its lower half is stored.
+It knows nothing of what it keeps. The arrays are Orbax's; beside them the page has the length and the CRC-32
+of every file, and of itself, so that no flipped bit is read as a number. A folder appears under its name only
+when all of it is written. Arrays whose first axis is the grid's rows are written block by block, by whoever
+has them: a fit that never holds them all, or each of several hosts.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxsode.backbones import registry
-from jaxsode.backbones.protocol import Backbone, Normalisation
-from jaxsode.detector import Detector, Settings
 from jaxsode.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 _PAGE = "detector.json"
-_ARRAYS = "arrays"
+_WHOLE = "whole"
+_ROWS = "rows-"
+
+# Orbax counts its saves and restores process-wide: two at once get into each other's way.
+_orbax = threading.Lock()
 
 
-def save(detector: Detector, path: str | Path) -> None:
-    """Write a detector into a new folder, all of it or nothing.
+class Writer:
+    """A folder in the making: `whole` and `rows`, in any order, then `finish`; or `abandon`.
+
+    As a context it finishes nothing by itself: what isn't finished when the block ends is removed.
 
     Args:
-        detector: fitted.
         path: a folder that does not exist yet.
 
     Raises:
-        CheckpointError: the folder exists.
+        CheckpointError: it exists, or can't be made.
     """
-    import orbax.checkpoint as ocp
 
-    path = Path(path).absolute()
-    if path.exists():
-        raise CheckpointError(f"{path} exists already: choose another folder for the detector, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    backbone = detector.backbone
-    page = {
-        "format": FORMAT,
-        "backbone": backbone.name,
-        "layers": getattr(backbone, "layers", None),
-        "dtype": _dtype(backbone),
-        "normalisation": asdict(backbone.normalisation),
-        "settings": asdict(detector.settings),
-    }
-    try:
-        partial.mkdir()
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(partial / _ARRAYS, _arrays(detector))
-        page["files"] = _sizes(partial)
-        (partial / _PAGE).write_text(json.dumps(page, indent=2) + "\n")
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    def __init__(self, path: str | Path):
+        self.path = Path(path).absolute()
+        if self.path.exists() or self.path.is_symlink():
+            raise CheckpointError(f"{self.path} exists already: choose another folder, or remove it")
+        # The same name on every host, in case they share the folder's file system.
+        self._partial = self.path.with_name(f".{self.path.name}.partial-{_of_first_host(os.getpid())}")
+        self._blocks: list[list[int]] = []
+        self._finished = False
+        if jax.process_index() == 0:
+            try:
+                self._partial.mkdir(parents=True)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.path} can't be written ({error.strerror}): choose another folder"
+                ) from error
+        _all_hosts("made")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._finished and jax.process_index() == 0:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def whole(self, arrays: Mapping[str, Any]) -> None:
+        """Write arrays that have no blocks; on several hosts the first writes them.
+
+        Args:
+            arrays: by name, each whole on this host.
+        """
+        if jax.process_index() == 0:
+            self._save(_WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
+
+    def rows(self, start: int, arrays: Mapping[str, Any]) -> None:
+        """Write a block of rows.
+
+        Args:
+            start: the grid's row that the block begins with.
+            arrays: by name, each (rows, …), all of equally many rows, on this host.
+        """
+        block = {name: np.asarray(array) for name, array in arrays.items()}
+        stop = start + len(next(iter(block.values())))
+        self._save(f"{_ROWS}{start:06d}-{stop:06d}", block)
+
+    def finish(self, page: Mapping[str, Any]) -> None:
+        """Write the page and give the folder its name.
+
+        Args:
+            page: what JSON can hold.
+
+        Raises:
+            CheckpointError: something took the name meanwhile.
+        """
+        _all_hosts("written")
+        if jax.process_index() == 0:
+            content = {"format": FORMAT, **page, "files": _listed(self._partial)}
+            text = json.dumps(content | {"crc32": _crc(content)}, indent=2, ensure_ascii=False) + "\n"
+            (self._partial / _PAGE).write_text(text, encoding="utf-8")
+            try:
+                self._partial.rename(self.path)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.path} was taken meanwhile ({error.strerror}): choose another folder"
+                ) from error
+        self._finished = True
+        _all_hosts("named")
+
+    def _save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        import orbax.checkpoint as ocp
+
+        me = jax.process_index()
+        # Each host writes alone what it has, and waits for nobody.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
+        )
+        with (
+            _orbax,
+            ocp.Checkpointer(
+                ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+            ) as checkpointer,
+        ):
+            checkpointer.save(self._partial / name, args=ocp.args.PyTreeSave(arrays))
 
 
-def load(path: str | Path, *, backbone: Backbone | None = None) -> Detector:
-    """Read a detector that `save` wrote. It scores as the saved one did, bit for bit on the same machine.
+class Reader:
+    """A folder that `Writer` finished. Its page and its files' lengths and checksums are looked at first.
 
     Args:
         path: the folder.
-        backbone: one of the same structure as the saved one, if it is not of this package; its arrays are
-            replaced by the saved ones.
-
-    Returns:
-        The detector.
 
     Raises:
-        CheckpointError: no detector there, a damaged one, one of another format, or one with a backbone that
-            this package doesn't know.
+        CheckpointError: nothing whole is there, something is damaged, or it is of another format.
     """
-    path = Path(path).absolute()
-    try:
-        page = json.loads((path / _PAGE).read_text())
-        if page["format"] != FORMAT:
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).absolute()
+        self.page = read_page(self.path)
+        if self.page.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is a detector of format {page['format']}, this version reads {FORMAT}: fit it again"
+                f"{self.path} is of format {self.page.get('format')}, this version reads {FORMAT}: fit it again"
             )
-        name, files, layers, dtype = (page[key] for key in ("backbone", "files", "layers", "dtype"))
-        normalisation = Normalisation(**{key: tuple(v) for key, v in page["normalisation"].items()})
-        settings = Settings(**(page["settings"] | {"size": tuple(page["settings"]["size"])}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
-    # Orbax would notice, too, but leaves reads under way that complain on the terminal later.
-    if damaged := sorted(file for file, _ in files.items() ^ _sizes(path).items()):
-        raise CheckpointError(f"{path}: {damaged[0]} is not as it was saved: fit and save the detector again")
-    if backbone is None:
-        if name not in registry.BACKBONES:
+        stated = self.page.pop("crc32", None)
+        if stated != _crc(self.page):
+            raise CheckpointError(f"{self.path / _PAGE} is not as it was saved: fit and save it again")
+        files: dict[str, list[int]] = self.page.pop("files")
+        found = _checked(self.path, files)
+        if damaged := sorted(name for name in files if found[name] != files[name]):
             raise CheckpointError(
-                f"{path} was fitted with the backbone {name!r}: pass it to load as `backbone`"
+                f"{self.path}: {damaged[0]} is not as it was saved: fit and save the detector again"
             )
-        backbone = registry.create(name, layers=layers and tuple(layers), dtype=jnp.dtype(dtype))
-    arrays = _restore(path)
-    saved = (name, normalisation, _shapes(arrays["backbone"]))
-    if saved != (backbone.name, backbone.normalisation, _shapes(jax.tree.leaves(backbone))):
-        raise CheckpointError(
-            f"{path} was fitted with another backbone than the one given ({name}, not {backbone.name}, "
-            "or one of other arrays): give the backbone that it was fitted with"
+        names = {name.split("/")[0] for name in files}
+        self._blocks = sorted(
+            (*map(int, name.removeprefix(_ROWS).split("-")), name)
+            for name in names
+            if name.startswith(_ROWS)
         )
-    return Detector(
-        backbone=jax.tree.unflatten(jax.tree.structure(backbone), arrays["backbone"]),
-        W=arrays["W"],
-        mean=arrays["mean"],
-        whitener=_unpack(arrays["whitener"], arrays["W"].shape[1]),
-        settings=settings,
-    )
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """(first row, row after the last) of each block, in order."""
+        return [(start, stop) for start, stop, _ in self._blocks]
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """The arrays that have no blocks, by name."""
+        return restore(self.path / _WHOLE)
+
+    def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Rows of the others, by name.
+
+        Args:
+            start, stop: of the grid's rows.
+
+        Raises:
+            CheckpointError: not all of them are there.
+        """
+        parts: list[dict[str, np.ndarray]] = []
+        at = start
+        for first, last, name in self._blocks:
+            if first <= at < min(last, stop):
+                block = restore(self.path / name)
+                parts.append({n: a[at - first : min(last, stop) - first] for n, a in block.items()})
+                at = min(last, stop)
+        if at < stop:
+            raise CheckpointError(f"{self.path} has no row {at}: fit and save the detector again")
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = (file for file in (folder / _ARRAYS).rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): file.stat().st_size for file in files}
+def read_page(path: Path) -> dict[str, Any]:
+    """The page of a folder of any format.
+
+    Raises:
+        CheckpointError: there is none that can be read.
+    """
+    try:
+        page = json.loads((path / _PAGE).read_text(encoding="utf-8"))
+        if not isinstance(page, dict):
+            raise ValueError("no object")
+        return page
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
 
 
-def _arrays(detector: Detector) -> dict[str, Any]:
-    return {
-        "backbone": jax.tree.leaves(detector.backbone),
-        "W": detector.W,
-        "mean": detector.mean,
-        "whitener": _pack(detector.whitener),
-    }
+def restore(path: Path) -> dict[str, Any]:
+    """A tree of arrays that Orbax wrote, on the host.
 
-
-def _restore(path: Path) -> dict[str, Any]:
+    Raises:
+        CheckpointError: it can't be read.
+    """
     import orbax.checkpoint as ocp
 
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
+    )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(path / _ARRAYS).item_metadata
-            sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            target = jax.tree.map(
-                lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), dict(metadata)
-            )
-            arrays = checkpointer.restore(path / _ARRAYS, target)
+        with (
+            _orbax,
+            ocp.Checkpointer(
+                ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+            ) as checkpointer,
+        ):
+            tree = checkpointer.metadata(path).item_metadata
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
+            return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:  # Orbax and TensorStore raise what they like for a damaged file
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
-            f"{path}: its arrays can't be read, fit and save the detector again ({_first_line(error)})"
+            f"{path.parent}: its arrays can't be read, fit and save the detector again ({first})"
         ) from error
-    return arrays
 
 
-def _shapes(arrays: Sequence[jax.Array]) -> list[tuple[int, ...]]:
-    return [array.shape for array in arrays]
+def assembled(
+    shape: tuple[int, ...],
+    dtype: Any,
+    sharding: jax.sharding.Sharding,
+    rows: Callable[[int, int], np.ndarray],
+) -> jax.Array:
+    """An array over several devices from the rows that each one needs.
+
+    Args:
+        shape: of the whole, (H, …).
+        dtype: of the whole.
+        sharding: over its first axis at most.
+        rows: (start, stop) → those rows.
+    """
+
+    def part(index: Sequence[slice] | None) -> np.ndarray:
+        assert index is not None
+        start, stop, _ = index[0].indices(shape[0])
+        return rows(start, stop)[(slice(None), *index[1:])].astype(dtype)
+
+    return jax.make_array_from_callback(shape, sharding, part)
 
 
-@jax.jit
-def _pack(whitener: jax.Array) -> jax.Array:
-    rows, columns = np.tril_indices(whitener.shape[-1])
-    return whitener[..., rows, columns]
+def _listed(folder: Path) -> dict[str, list[int]]:
+    """Length and CRC-32 of every file, by its name in the folder."""
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return _checked(folder, names)
 
 
-@jax.jit(static_argnums=1)
-def _unpack(packed: jax.Array, k: int) -> jax.Array:
-    rows, columns = np.tril_indices(k)
-    return jnp.zeros((*packed.shape[:-1], k, k), packed.dtype).at[..., rows, columns].set(packed)
+def _checked(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, list[int]]:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # zlib lets other threads run
+        return dict(zip(names, pool.map(lambda name: _checksum(folder / name), names), strict=True))
 
 
-def _dtype(backbone: Backbone) -> str:
-    return str(jnp.dtype(getattr(backbone, "dtype", jnp.float32)))
+def _checksum(file: Path) -> list[int]:
+    length = crc = 0
+    try:
+        with file.open("rb") as opened:
+            while part := opened.read(1 << 22):
+                length += len(part)
+                crc = zlib.crc32(part, crc)
+    except OSError:
+        return [-1, 0]  # nothing that was saved is so
+    return [length, crc]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _crc(page: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(page, sort_keys=True).encode())
+
+
+def _of_first_host(number: int) -> int:
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def _all_hosts(reached: str) -> None:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"jaxsode-checkpoint-{reached}")

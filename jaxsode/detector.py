@@ -1,14 +1,17 @@
-"""The detector: a backbone and the algebra, joined. Fit on good pictures, then score any picture.
+"""The detector: a backbone, a method and the statistics of good pictures. Fit, then score any picture.
 
-Memory while fitting, whatever the number of pictures: H·W·k² numbers for the scatter, which its factor
-replaces in place, H·W·k for each of the `GROUP` pictures embedded before an update, and what the backbone
-needs for one batch. Memory while scoring: H·W·k² for the whitener, and one batch.
+Memory while fitting by the paper's method, whatever the number of pictures: 4·H·W·k² bytes for the scatter,
+which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter; 4·H·W·k
+for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for one batch.
+Memory while scoring: 4·H·W·k² for the whitener, and one batch.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import jax
@@ -16,43 +19,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxsode.algebra import Moments
-from jaxsode.algebra.distance import SIGMA
+from jaxsode import checkpoint, format1
+from jaxsode.algebra import leave_one_out, over_grid
+from jaxsode.algebra.moments import Moments
 from jaxsode.backbones.protocol import Backbone
-from jaxsode.errors import ArgumentError, DataError
+from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import (
     NO_PICTURES,
     FeatureMaps,
     accumulate,
-    check_range,
+    collect,
     embed,
-    embedding_matrix,
+    extract,
+    extract_,
     factorise,
+    grid_of,
     over_rows,
+    precision_of,
+    resolved,
 )
+from jaxsode.method import Method
 from jaxsode.pictures import checked, own, padded
+from jaxsode.saving import Saved, fingerprint, network_arrays, page_of, row_blocks
 from jaxsode.scoring import anomaly_maps, distances
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a detector was fitted, as far as its arrays don't tell.
-
-    Attributes:
-        size: (height, width) of the pictures.
-        embedding: its name, or "given" for a W from elsewhere.
-        epsilon: ε, added to the diagonal of the covariance.
-        sigma: of the Gaussian filter, in pixels.
-        seed: of W; None where W was given.
-        pictures: N, how many it was fitted on.
-    """
-
-    size: tuple[int, int]
-    embedding: str
-    epsilon: float
-    sigma: float
-    seed: int | None
-    pictures: int
+from jaxsode.statistics import (
+    STATISTICS,
+    Packed,
+    Pictures,
+    named,
+    of_named,
+    pack,
+    statistic_of,
+    unpack,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -60,48 +59,56 @@ class Settings:
 class Detector:
     """A fitted detector. A pytree: it goes through jit, sharding and a program of your own as it is.
 
+    Two that differ in their pictures, ε or seed alone stack, and share one compilation.
+
     Attributes:
         backbone: pictures → feature maps, see `jaxsode.backbones.protocol.Backbone`.
         W: (F, k) the embedding.
         mean: (H, W, k) μ.
-        whitener: (H, W, k, k) M, lower triangular.
-        settings: how it was fitted.
+        precision: of each location, or one for all; see `jaxsode.algebra.precision`.
+        count: () int32, N, how many pictures it was fitted on.
+        method: how, its embedding by name.
+        statistics: what it was made from, see `jaxsode.statistics`; None if it can score alone.
+        size: (height, width) of the pictures.
     """
 
     backbone: Backbone
     W: jax.Array
     mean: jax.Array
-    whitener: jax.Array
-    settings: Settings = field(metadata={"static": True})
+    precision: Any
+    count: jax.Array
+    method: Method
+    statistics: Any
+    size: tuple[int, int] = field(metadata={"static": True})
 
     @classmethod
     def fit(
         cls,
         batches: Iterable[Any],
         backbone: Backbone,
+        method: Method | None = None,
         *,
-        k: int = 100,
-        embedding: str = "semi-orthogonal",
-        epsilon: float = 0.01,
-        seed: int = 0,
-        sigma: float = SIGMA,
-        W: jax.Array | None = None,
         mesh: Mesh | None = None,
+        keep_moments: bool = True,
+        pictures: int | None = None,
+        **old: Any,
     ) -> Self:
         """Fit on good pictures, in one pass.
 
         Args:
-            batches: of pictures, (N, height, width, 3 or 1), uint8 or float in [0, 1]; or the `Batch`es of
-                `jaxsode.datasets`. None may exceed the first in number; smaller ones are padded.
+            batches: of pictures, (N, height, width, 3 or 1), uint8 or float in [0, 1]; or objects that have
+                `pictures` and `valid`, as `jaxsode.datasets` gives them. None may exceed the first in number;
+                smaller ones are padded.
             backbone: see `jaxsode.load_backbone`, or one of your own.
-            k: the embedding size.
-            embedding: one of `jaxsode.EMBEDDINGS`.
-            epsilon: ε > 0.
-            seed: of W.
-            sigma: of the Gaussian filter of the anomaly map, in pixels.
-            W: an (F, k) embedding of your own; k, embedding and seed are then not used.
+            method: what to fit; by default the paper's with k = 100.
             mesh: of devices. Its axis `locations` shards the detector over the rows of the grid, its axis
                 `pictures` the backbone's work over each batch; either may be missing.
+            keep_moments: whether to keep what `update`, `merge`, `remove`, `with_epsilon` and `leave_one_out`
+                need.
+            pictures: N, where it is known but `batches` doesn't tell: full rank and eigenvectors then take
+                the cheaper way.
+            old: k, embedding, epsilon, seed, sigma and W, which are a `Method`'s now; they go with the next
+                release.
 
         Returns:
             The fitted detector.
@@ -111,26 +118,25 @@ class Detector:
             DataError: no pictures.
             NumericalError: the covariance at some location can't be factorised.
         """
+        method = _method(method, old)
+        if pictures is None and isinstance(batches, Sequence):
+            pictures = sum(getattr(batch, "valid", None) or len(batch) for batch in batches)
         ready = padded(batches)
         first = next(ready, None)
         if first is None:
             raise DataError(NO_PICTURES)
         size = (first[0].shape[1], first[0].shape[2])
         features = (
-            (_extract(backbone, _dealt_out(pictures, mesh)), valid)
-            for pictures, valid in chain([first], ready)
+            (extract_(backbone, _dealt_out(pixels, mesh)), valid) for pixels, valid in chain([first], ready)
         )
         return cls.fit_features(
             features,
             backbone,
+            method,
             size=size,
-            k=k,
-            embedding=embedding,
-            epsilon=epsilon,
-            seed=seed,
-            sigma=sigma,
-            W=W,
             mesh=mesh,
+            keep_moments=keep_moments,
+            pictures=pictures,
         )
 
     @classmethod
@@ -138,15 +144,13 @@ class Detector:
         cls,
         batches: Iterable[tuple[FeatureMaps, int]],
         backbone: Backbone,
+        method: Method | None = None,
         *,
         size: tuple[int, int],
-        k: int = 100,
-        embedding: str = "semi-orthogonal",
-        epsilon: float = 0.01,
-        seed: int = 0,
-        sigma: float = SIGMA,
-        W: jax.Array | None = None,
         mesh: Mesh | None = None,
+        keep_moments: bool = True,
+        pictures: int | None = None,
+        **old: Any,
     ) -> Self:
         """Fit on feature maps that were extracted before, as `fit` does on pictures.
 
@@ -155,7 +159,7 @@ class Detector:
                 All batches have as many rows.
             backbone: that made them.
             size: (height, width) of the pictures.
-            k, embedding, epsilon, seed, sigma, W, mesh: see `fit`.
+            method, mesh, keep_moments, pictures, old: see `fit`.
 
         Returns:
             The fitted detector.
@@ -163,55 +167,79 @@ class Detector:
         Raises:
             ArgumentError, DataError, NumericalError: see `fit`.
         """
-        check_range(epsilon, sigma)
+        method = _of_backbone(_method(method, old), backbone)
         F = sum(backbone.channels)
-        if W is None:
-            matrix = embedding_matrix(embedding, seed, F, k)
-            origin = {"embedding": embedding, "seed": seed}
-        else:
-            matrix, origin = jnp.asarray(own(W)), {}
-            if W.ndim != 2 or W.shape[0] != F:
-                raise ArgumentError(f"W has shape {W.shape}: the backbone's {F} features want ({F}, k)")
+        W = method.matrix(F)
+        method, needs = resolved(method, F, pictures)
         sharding = over_rows(mesh) if mesh is not None and "locations" in mesh.axis_names else None
-        embedded = ((embed(matrix, tuple(map(own, maps))), valid) for maps, valid in batches)
-        moments = accumulate(embedded, sharding=sharding)
-        return cls.of_moments(moments, backbone, matrix, size=size, epsilon=epsilon, sigma=sigma, **origin)
+        embedded = ((embed(W, tuple(map(own, maps))), valid) for maps, valid in batches)
+        if needs == "pictures":
+            state: Any = collect(embedded, sharding=sharding)
+        else:
+            state = accumulate(embedded, statistic=STATISTICS[needs], sharding=sharding)
+        return cls.of_statistics(state, backbone, W, method, size=size, keep_moments=keep_moments)
 
     @classmethod
-    def of_moments(
+    def of_statistics(
         cls,
-        moments: Moments,
+        state: Any,
         backbone: Backbone,
         W: jax.Array,
+        method: Method | None = None,
         *,
         size: tuple[int, int],
-        embedding: str = "given",
-        epsilon: float = 0.01,
-        seed: int | None = None,
-        sigma: float = SIGMA,
+        keep_moments: bool = True,
     ) -> Self:
-        """The detector of moments that `accumulate` gathered, here or in parts that were merged.
+        """The detector of statistics that `jaxsode.fitting` gathered, here or in parts that were merged.
 
         Args:
-            moments: on the grid, (H, W, …). Their scatter is used up: the whitener takes its memory.
-            backbone, W: that the moments were gathered with.
+            state: of a kind that the method's precision is made from, moments on the grid as a rule. A
+                scatter of moments is used up: the whitener takes its memory.
+            backbone, W: that it was gathered with.
+            method: see `fit`; what its embedding was, for the record.
             size: (height, width) of the pictures.
-            embedding, seed: what W is, for the record.
-            epsilon, sigma: see `fit`.
+            keep_moments: see `fit`.
 
         Returns:
             The fitted detector.
 
         Raises:
-            ArgumentError: epsilon or sigma out of range.
+            ArgumentError: the backbone's layers aren't the method's.
             NumericalError: the covariance at some location can't be factorised.
         """
-        check_range(epsilon, sigma)
-        count, mean = int(moments.count[0, 0]), moments.mean
-        whitener = factorise(moments, epsilon)
-        seed = None if seed is None else int(seed)
-        settings = Settings(size, embedding, float(epsilon), float(sigma), seed, count)
-        return cls(backbone, W, mean, whitener, settings)
+        method = _of_backbone(_method(method, {}), backbone)
+        count = _count(state, backbone, size)
+        kept = None
+        if keep_moments:
+            kept = pack(state) if isinstance(state, Moments) and state.count.ndim else state
+        mean, precision = precision_of(state, method)
+        return cls(backbone, W, mean, precision, count, method.recorded(), kept, size)
+
+    # Of moments alone, as it was called when there was nothing else.
+    of_moments = of_statistics
+
+    @property
+    def whitener(self) -> jax.Array:
+        """(H, W, k, k) M of each location, lower triangular; with eigenvectors (H, W, k, F).
+
+        Raises:
+            AttributeError: the precision is of another form.
+        """
+        return self.precision.matrix
+
+    @property
+    def settings(self) -> SimpleNamespace:
+        """What `method`, `size` and `count` say, under its former names; it goes with the next release."""
+        warnings.warn("Detector.settings is now .method, .size and .count", DeprecationWarning, stacklevel=2)
+        m = self.method
+        return SimpleNamespace(
+            size=self.size,
+            embedding=m.embedding,
+            epsilon=float(m.epsilon),
+            sigma=m.sigma,
+            seed=None if m.seed is None else int(m.seed),
+            pictures=int(self.count),
+        )
 
     def anomaly_map(self, pictures: Any) -> jax.Array:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
@@ -226,13 +254,7 @@ class Detector:
         Raises:
             ArgumentError: pictures of another shape or type.
         """
-        pictures = checked(pictures)
-        if pictures.shape[1:3] != self.settings.size:
-            raise ArgumentError(
-                f"pictures are {_by(pictures.shape[1:3])} and the detector was fitted on "
-                f"{_by(self.settings.size)}: resize them"
-            )
-        return self.anomaly_map_of_features(_extract(self.backbone, pictures))
+        return self.anomaly_map_of_features(extract_(self.backbone, self._checked(pictures)))
 
     def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
         """`anomaly_map` of feature maps that `extract` gave before.
@@ -244,53 +266,349 @@ class Detector:
             (N, height, width) float32.
         """
         feature_maps = tuple(map(own, feature_maps))
-        return _score(self.W, self.mean, self.whitener, feature_maps, self.settings.size, self.settings.sigma)
+        return _score(self.W, self.mean, self.precision, feature_maps, self.size, self.method.sigma)
 
-    def save(self, path: str | Path) -> None:
-        """Write the detector into a new folder, all of it or nothing; see `jaxsode.checkpoint.save`."""
-        from jaxsode import checkpoint
+    def update(self, batches: Iterable[Any]) -> Self:
+        """The detector fitted on these good pictures as well, exactly.
 
-        checkpoint.save(self, path)
+        Args:
+            batches: as for `fit`.
+
+        Returns:
+            A new detector; this one stays as it is.
+
+        Raises:
+            ArgumentError: it was fitted without keeping its moments, or pictures of another size.
+            DataError, NumericalError: see `fit`.
+        """
+        state = self._state("update")
+        if isinstance(state, Pictures):
+            new = Pictures(jnp.concatenate([state.z, collect(self._embedded(batches)).z], axis=2))
+        else:
+            new = accumulate(
+                self._embedded(batches),
+                statistic=statistic_of(state),
+                state=unpack(state) if isinstance(state, Packed) else jax.tree.map(jnp.copy, state),
+                sharding=self._sharding(),
+            )
+        return self._of_state(new)
+
+    def remove(self, batches: Iterable[Any]) -> Self:
+        """The detector as if it had not been fitted on these pictures: an exact down-date, no refit.
+
+        Args:
+            batches: as for `fit`, of pictures that it was fitted on.
+
+        Returns:
+            A new detector; this one stays as it is.
+
+        Raises:
+            ArgumentError: it was fitted without keeping its moments, or keeps the pictures themselves, or no
+                picture would be left.
+            NumericalError: it shows that the pictures were never in.
+            DataError: no pictures.
+        """
+        state = self._state("remove")
+        if isinstance(state, Pictures):
+            raise ArgumentError(
+                f"precision {self.method.precision!r} keeps no sums that pictures can be taken out of: "
+                "fit again without them"
+            )
+        statistic = statistic_of(state)
+        part = accumulate(self._embedded(batches), statistic=statistic, sharding=self._sharding())
+        gone = int(_count(part, self.backbone, self.size))
+        if gone >= int(self.count):
+            raise ArgumentError(f"{gone} pictures can't be removed from {int(self.count)}: leave at least one")
+        whole = unpack(state) if isinstance(state, Packed) else state
+        return self._of_state(jax.jit(statistic.remove)(whole, part))
 
     @classmethod
-    def load(cls, path: str | Path, *, backbone: Backbone | None = None) -> "Detector":
-        """Read a detector that `save` wrote; see `jaxsode.checkpoint.load`."""
-        from jaxsode import checkpoint
+    def merge(cls, a: "Detector", b: "Detector") -> "Detector":
+        """The detector fitted on the pictures of both, exactly.
 
-        return checkpoint.load(path, backbone=backbone)
+        Args:
+            a, b: fitted by one method, with the same W, backbone, size and layers, on different pictures.
 
+        Returns:
+            A new detector.
 
-def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
-    """Feature maps of pictures.
+        Raises:
+            ArgumentError: they were not fitted alike, or without keeping their moments.
+            NumericalError: see `fit`.
+        """
+        _check_alike(a, b)
+        first, second = a._state("merge"), b._state("merge")
+        if isinstance(first, Pictures):
+            return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
+        merge = jax.jit(statistic_of(first).merge)
+        both = (unpack(state) if isinstance(state, Packed) else state for state in (first, second))
+        return a._of_state(merge(*both))
 
-    Args:
-        backbone: see `Backbone`.
-        pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
+    def with_epsilon(self, epsilon: float) -> Self:
+        """The detector of the same pictures with another ε.
 
-    Returns:
-        A (N, h, w, C) array for each scale, finest first; NaN around a pixel that is not finite.
-    """
-    return _extract(backbone, own(pictures))
+        Args:
+            epsilon: ε > 0.
 
+        Returns:
+            A new detector.
 
-@jax.jit
-def _extract(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
-    x = pictures.astype(jnp.float32)
-    # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
-    x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)
-    return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
+        Raises:
+            ArgumentError: ε out of range, or the detector was fitted without keeping its moments.
+            NumericalError: see `fit`.
+        """
+        method = replace(self.method, epsilon=epsilon)
+        state = self._state("with_epsilon")
+        return self._of_state(unpack(state) if isinstance(state, Packed) else state, method)
+
+    def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
+        """`anomaly_map` of the pictures it was fitted on, each as if it had not been (DESIGN: see
+        `jaxsode.algebra.leave_one_out`).
+
+        Args:
+            batches: of those pictures, as for `fit`.
+
+        Returns:
+            (N, height, width) float32, in order. `leave_one_out_maps` gives them batch by batch.
+
+        Raises:
+            ArgumentError, NumericalError: see `leave_one_out_maps`.
+        """
+        return np.concatenate(list(self.leave_one_out_maps(batches)))
+
+    def leave_one_out_maps(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
+        """`leave_one_out`, a batch at a time. It holds a second whitener, 4·H·W·k² bytes.
+
+        Args:
+            batches: of pictures that it was fitted on, as for `fit`.
+
+        Yields:
+            (B, height, width) float32 for each batch, in order.
+
+        Raises:
+            ArgumentError: the precision isn't "local", the detector was fitted without keeping its moments, or
+                on one picture alone.
+            NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for itself,
+                so that nothing is left of the distance in float32.
+        """
+        state = self._state("leave_one_out")
+        if not isinstance(state, Packed) or self.method.precision != "local":
+            raise ArgumentError(
+                f"leave-one-out is of the precision 'local', not {self.method.precision!r}: fit with that"
+            )
+        if int(self.count) < 2:
+            raise ArgumentError("leave-one-out of a single picture leaves nothing: fit on at least two")
+        # C + ε(1 − 1/N)I: the covariance of the others, up to a rank-one term.
+        shrunk = self.method.epsilon * (1 - 1 / int(self.count))
+        whitener = factorise(unpack(state), shrunk)
+        done = 0
+        for z, valid in self._embedded(batches):
+            distance = _left_out(z, self.mean, self.count, whitener)
+            maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
+            if bad := np.argwhere(np.asarray(wrong)[:valid]).tolist():
+                picture, i, j = bad[0]
+                raise NumericalError(
+                    f"picture {done + picture} has no leave-one-out distance at location ({i}, {j}): it was "
+                    "not fitted on, or it stands so far out there, or k is so near to the number of pictures, "
+                    "that rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
+                )
+            yield np.asarray(maps)[:valid]
+            done += valid
+
+    def save(self, path: str | Path) -> None:
+        """Write the detector into a new folder, all of it or nothing.
+
+        With its moments, of which the precision is made again when it is loaded; without them, its precision.
+        On several hosts each calls it, and writes the rows that it holds.
+
+        Args:
+            path: a folder that does not exist yet.
+
+        Raises:
+            CheckpointError: the folder exists or can't be written.
+        """
+        state = self.statistics
+        kind, rows, whole = named(self.precision if state is None else state)
+        if state is None:
+            (rows if self.mean.ndim == 3 else whole)["mean"] = self.mean
+        with checkpoint.Writer(path) as writer:
+            for start, block in row_blocks(rows):
+                writer.rows(start, block)
+            writer.whole(whole | network_arrays(self.backbone, self.W))
+            writer.finish(
+                page_of(
+                    self.backbone,
+                    self.method,
+                    size=self.size,
+                    count=int(self.count),
+                    kind=kind,
+                    moments=state is not None,
+                    rows={name: (array.shape, str(array.dtype)) for name, array in rows.items()},
+                )
+            )
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backbone: Backbone | None = None,
+        mesh: Mesh | None = None,
+        keep_moments: bool = True,
+    ) -> "Detector":
+        """Read a detector that `save` wrote. It scores as the saved one did, bit for bit on the same machine.
+
+        Args:
+            path: the folder.
+            backbone: one of the same structure as the saved one, if it is not of this package; its arrays are
+                replaced by the saved ones.
+            mesh: to load onto: its axis `locations` shards the detector over the rows of the grid.
+            keep_moments: whether to keep them, where they were saved.
+
+        Returns:
+            The detector.
+
+        Raises:
+            CheckpointError: no detector there, a damaged one, one of an unknown format, or one with a backbone
+                that this package doesn't know.
+            ArgumentError: the grid's rows don't divide evenly among the devices.
+        """
+        path = Path(path).absolute()
+        if checkpoint.read_page(path).get("format") == 1:
+            return cls(**format1.read(path, backbone))
+        saved = Saved.open(path, backbone)
+        arrays = saved.on_device(mesh)
+        mean = arrays.pop("mean", None)
+        state = of_named(saved.kind, arrays)
+        shared = (saved.backbone, saved.W)
+        if saved.moments:
+            state = unpack(state) if isinstance(state, Packed) else state
+            return cls.of_statistics(
+                state, *shared, saved.method, size=saved.size, keep_moments=keep_moments
+            )
+        assert mean is not None
+        count = jnp.asarray(saved.count, jnp.int32)
+        return cls(*shared, mean, state, count, saved.method, None, saved.size)
+
+    def _checked(self, pictures: Any) -> np.ndarray | jax.Array:
+        pictures = checked(pictures)
+        if pictures.shape[1:3] != self.size:
+            raise ArgumentError(
+                f"pictures are {_by(pictures.shape[1:3])} and the detector was fitted on {_by(self.size)}: "
+                "resize them"
+            )
+        return pictures
+
+    def _embedded(self, batches: Iterable[Any]) -> Iterator[tuple[jax.Array, int]]:
+        for pictures, valid in padded(batches):
+            yield embed(self.W, extract_(self.backbone, self._checked(pictures))), valid
+
+    def _state(self, what: str) -> Any:
+        if self.statistics is None:
+            raise ArgumentError(
+                f"{what} needs the moments, which this detector was fitted or saved without: fit it with "
+                "keep_moments=True"
+            )
+        return self.statistics
+
+    def _sharding(self) -> NamedSharding | None:
+        sharding = self.mean.sharding
+        return sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
+
+    def _of_state(self, state: Any, method: Method | None = None) -> Self:
+        return type(self).of_statistics(
+            state, self.backbone, self.W, self.method if method is None else method, size=self.size
+        )
 
 
 @jax.jit(static_argnums=(4, 5))
 def _score(
     W: jax.Array,
     mean: jax.Array,
-    whitener: jax.Array,
+    precision: Any,
     maps: FeatureMaps,
     size: tuple[int, int],
     sigma: float,
 ) -> jax.Array:
-    return anomaly_maps(distances(embed(W, maps), mean, whitener), size, sigma)
+    return anomaly_maps(distances(embed(W, maps), mean, precision), size, sigma)
+
+
+@jax.jit
+def _left_out(z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array) -> jax.Array:
+    of_one = over_grid(leave_one_out.distance, in_axes=(0, 0, None, 0))
+    return jax.vmap(of_one, in_axes=(0, None, None, None))(z, mean, count, whitener)
+
+
+@jax.jit(static_argnums=(1, 2))
+def _maps_if_finite(distance: jax.Array, size: tuple[int, int], sigma: float) -> tuple[jax.Array, jax.Array]:
+    return anomaly_maps(distance, size, sigma), ~jnp.isfinite(distance)
+
+
+def _method(method: Method | None, old: dict[str, Any]) -> Method:
+    if not old:
+        return Method() if method is None else method
+    known = {"k", "embedding", "epsilon", "seed", "sigma", "W"}
+    if unknown := sorted(set(old) - known):
+        raise TypeError(f"fit got an unexpected keyword argument {unknown[0]!r}")
+    if method is not None:
+        raise ArgumentError(f"{', '.join(sorted(old))} beside a method: give them to the Method")
+    warnings.warn(
+        f"{', '.join(sorted(old))}: give them as Method(…), the third argument", DeprecationWarning, stacklevel=3
+    )
+    if (W := old.pop("W", None)) is not None:
+        if "embedding" in old:
+            raise ArgumentError("both W and an embedding: give one of them")
+        old["embedding"] = W
+    return Method(**old)
+
+
+def _of_backbone(method: Method, backbone: Backbone) -> Method:
+    """The method with the layers that the backbone has, which are its own if it names some."""
+    layers = getattr(backbone, "layers", None)
+    layers = None if layers is None else tuple(layers)
+    if method.layers is not None and method.layers != layers:
+        raise ArgumentError(
+            f"the method is of layers {method.layers} and the backbone of {layers}: create it with those"
+        )
+    return replace(method, layers=layers)
+
+
+def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:
+    """N of a state, () int32."""
+    if isinstance(state, Pictures):
+        return jnp.asarray(state.z.shape[2], jnp.int32)
+    if state.count.ndim:
+        # On several hosts not every one has the first row.
+        return state.count.addressable_shards[0].data[0, 0]
+    H, W = grid_of(backbone, size)
+    return state.count // (H * W)
+
+
+def _check_alike(a: Detector, b: Detector) -> None:
+    differing = [
+        name
+        for name, one, other in (
+            ("size", a.size, b.size),
+            ("layers", a.method.layers, b.method.layers),
+            ("embedding", a.method.embedding, b.method.embedding),
+            ("k", a.method.k, b.method.k),
+            ("precision", a.method.precision, b.method.precision),
+            ("epsilon", float(a.method.epsilon), float(b.method.epsilon)),
+            ("sigma", a.method.sigma, b.method.sigma),
+            ("W", _bytes(a.W), _bytes(b.W)),
+            ("backbone", fingerprint(a.backbone), fingerprint(b.backbone)),
+        )
+        if one != other
+    ]
+    if differing:
+        raise ArgumentError(
+            f"the detectors differ in {', '.join(differing)}: merge only what was fitted alike, with one W and "
+            "one backbone"
+        )
+
+
+def _bytes(array: jax.Array) -> bytes:
+    return np.asarray(array).tobytes()
 
 
 def _dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarray | jax.Array:

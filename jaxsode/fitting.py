@@ -1,12 +1,13 @@
-"""Feature maps of good pictures → moments → whitener, each number of the H·W·k² state in place.
+"""Feature maps of good pictures → statistics → precision, each number of the H·W·k² state in place.
 
-The pictures are embedded a group at a time and the moments updated once for the whole group, since an update
-takes all H·W·k² numbers through memory however few pictures it adds. The state may be sharded over the rows
-of the grid; every device then updates and factorises its own.
+The pictures are embedded a group at a time and the statistics updated once for the whole group, since an
+update takes all H·W·k² numbers through memory however few pictures it adds. The state may be sharded over the
+rows of the grid; every device then updates and factorises its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,21 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsode import algebra
-from jaxsode.algebra import Moments, over_grid
+from jaxsode.algebra import embedding, over_grid
+from jaxsode.algebra.dual import cheaper
+from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.pooled import Pooled
+from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Whitener
+from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
+from jaxsode.method import Method
 from jaxsode.pictures import own
+from jaxsode.statistics import MOMENTS, Pictures, Statistic
 
 FeatureMaps = tuple[jax.Array, ...]
 
 GROUP = 32
-"""Pictures embedded before the moments are updated, at most, unless a single batch has more."""
+"""Pictures embedded before the statistics are updated, at most, unless a single batch has more."""
 
 _MATRICES = 256
 """Factorised at once."""
@@ -29,29 +37,60 @@ _MATRICES = 256
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
 
 
-def check_range(epsilon: float, sigma: float) -> None:
-    """Refuse what would fail, or come out as nonsense, only after all pictures are through.
+def resolved(method: Method, features: int, pictures: int | None) -> tuple[Method, Needs]:
+    """The method with a precision that is made one way, and what it is made from.
 
-    Raises:
-        ArgumentError: ε ≤ 0 or σ < 0, or one of them not finite, in float32.
+    Args:
+        method: its precision may be "full-rank": then the cheaper one of "local" and "dual".
+        features: F of the backbone.
+        pictures: N, None where it isn't known beforehand: then full rank is "local", and eigenvectors, for
+            which a number above F would be cheaper from moments, are made from the pictures.
+
+    Returns:
+        The method, and one of `Needs` but "either".
     """
-    smallest, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    if not smallest <= epsilon <= largest:
-        raise ArgumentError(
-            f"epsilon = {epsilon} is not above 0 and finite: the paper uses 0.01 (0.3 for mSTC)"
-        )
-    if not 0 <= sigma <= largest:
-        raise ArgumentError(f"sigma = {sigma} is not at least 0 and finite: the paper uses 4")
+    k = method.size(features)
+    if method.precision == FULL_RANK:
+        dual = pictures is not None and cheaper(pictures, k) == "dual"
+        method = method.recorded(precision="dual" if dual else "local")
+    needs = PRECISIONS[method.precision].needs
+    if needs == "either":
+        needs = "moments" if pictures is not None and pictures > k else "pictures"
+    return method, needs
 
 
-def embedding_matrix(name: str, seed: int, features: int, k: int) -> jax.Array:
-    """`algebra.embedding` of a seed, in one compiled program."""
-    return _embedding(name, jax.random.key(seed), features, k)
+def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
+    """Feature maps of pictures.
+
+    Args:
+        backbone: see `Backbone`.
+        pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
+
+    Returns:
+        A (N, h, w, C) array for each scale, finest first; NaN around a pixel that is not finite.
+    """
+    return extract_(backbone, own(pictures))
 
 
-@partial(jax.jit, static_argnums=(0, 2, 3))
-def _embedding(name: str, key: jax.Array, features: int, k: int) -> jax.Array:
-    return algebra.embedding(name, key, features, k)
+@jax.jit
+def extract_(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
+    """`extract` of pictures that nobody else writes to: it copies nothing."""
+    x = pictures.astype(jnp.float32)
+    # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
+    x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)
+    return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
+
+
+def grid_of(backbone: Backbone, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of the finest feature map.
+
+    Args:
+        backbone: see `Backbone`.
+        size: (height, width) of the pictures.
+    """
+    picture = jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
+    H, W = jax.eval_shape(extract_, backbone, picture)[0].shape[1:3]
+    return H, W
 
 
 @jax.jit
@@ -65,49 +104,103 @@ def embed(W: jax.Array, maps: FeatureMaps) -> jax.Array:
     Returns:
         z, (N, H, W, k).
     """
-    return algebra.project_then_align(maps, W)
+    return algebra.pyramid.project_then_align(maps, W)
 
 
 def accumulate(
-    embedded: Iterable[tuple[jax.Array | np.ndarray, int]], *, sharding: NamedSharding | None = None
-) -> Moments:
-    """The moments, at each location, of all pictures' embedded features.
+    embedded: Iterable[tuple[jax.Array | np.ndarray, int]],
+    *,
+    statistic: Statistic = MOMENTS,
+    state: Any = None,
+    sharding: NamedSharding | None = None,
+) -> Any:
+    """The statistics, at each location, of all pictures' embedded features.
 
     Args:
         embedded: pairs of (B, H, W, k) embedded features and how many of their first rows count; every batch
             has as many rows.
+        statistic: which; by default each location's moments.
+        state: of pictures that were gathered before, whose memory is used up; none by default.
         sharding: of the state over the rows of the grid; `over_rows` makes one.
 
     Returns:
-        Moments on the grid, (H, W, …); parts gathered apart merge by `over_grid(merge)`.
+        The statistic's state on the grid, (H, W, …); parts gathered apart merge by `statistic.merge`.
 
     Raises:
         DataError: no batches.
         ArgumentError: the grid's rows don't divide evenly among the devices.
     """
-    moments = group = None
-    weight = np.zeros(0, np.float32)
+    group = None
+    where = np.zeros(0, bool)
     filled = 0
     for z, valid in embedded:
         rows = z.shape[0]
-        if moments is None or group is None:
-            weight = np.zeros(rows * max(1, GROUP // rows), np.float32)
-            moments, group = _nothing(z.shape[1:3], len(weight), z.shape[3], sharding)
+        if group is None:
+            where = np.zeros(rows * max(1, GROUP // rows), bool)
+            state, group = _nothing(statistic, state, z.shape[1:3], len(where), z.shape[3], sharding)
         group = _place(group, own(z), filled, sharding)
-        weight[filled : filled + rows] = np.arange(rows) < valid
+        where[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
-        if filled == len(weight):
-            moments = _update(moments, group, weight, sharding)
-            weight[:] = 0
+        if filled == len(where):
+            state = _update(statistic, state, group, where, sharding)
+            where[:] = False
             filled = 0
-    if moments is None or group is None:
+    if group is None:
         raise DataError(NO_PICTURES)
     if filled:
-        moments = _update(moments, group, weight, sharding)
-    return moments
+        state = _update(statistic, state, group, where, sharding)
+    return state
 
 
-def factorise(moments: Moments, epsilon: float) -> jax.Array:
+def collect(
+    embedded: Iterable[tuple[jax.Array | np.ndarray, int]], *, sharding: NamedSharding | None = None
+) -> Pictures:
+    """The embedded features of all pictures, kept: H·W·N·k numbers.
+
+    Args:
+        embedded, sharding: as for `accumulate`.
+
+    Returns:
+        The pictures, (H, W, N, k).
+
+    Raises:
+        DataError: no batches.
+        ArgumentError: the grid's rows don't divide evenly among the devices.
+    """
+    batches = [own(z)[:valid] for z, valid in embedded]
+    if not batches:
+        raise DataError(NO_PICTURES)
+    if sharding is not None:
+        _check_rows(batches[0].shape[1:3], sharding)
+    return Pictures(_collected(batches, sharding))
+
+
+def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
+    """Mean and precision of gathered statistics.
+
+    Args:
+        state: moments on the grid, whose scatter is used up: the whitener takes its memory; or another kind
+            of `jaxsode.statistics`. Sharded over rows or not.
+        method: whose precision is wanted, one that is made from this kind of state.
+
+    Returns:
+        The mean (H, W, k), and the precision, of each location or shared by all; sharded as the state was.
+
+    Raises:
+        NumericalError: it can't be factorised, or isn't finite, at some location.
+    """
+    spec = PRECISIONS[method.precision]
+    if isinstance(state, Moments) and spec.needs == "moments":
+        mean = state.mean
+        return mean, Whitener(factorise(state, method.epsilon))
+    made = _made(state, spec, method)
+    bad, first = (int(number) for number in _failed_anywhere(made[1]))
+    if bad:
+        raise NumericalError(_failure(bad, divmod(first, made[0].shape[1])))
+    return made
+
+
+def factorise(moments: Moments, epsilon: Any) -> jax.Array:
     """The whitener at each location, in the memory of the moments' scatter, which is used up.
 
     Args:
@@ -120,16 +213,10 @@ def factorise(moments: Moments, epsilon: float) -> jax.Array:
     Raises:
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
-    sharding = moments.scatter.sharding
-    over = sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
-    whitener = _factorise(moments.scatter, moments.count, epsilon, over)
+    whitener = _factorise(moments.scatter, moments.count, epsilon, _rows_of(moments.scatter))
     bad, first = (int(number) for number in _failed(whitener))
     if bad:
-        i, j = divmod(first, whitener.shape[1])
-        raise NumericalError(
-            f"C + εI can't be factorised at location ({i}, {j}), nor at {bad - 1} others: "
-            "its features are not finite or far out of scale; raise epsilon or check the pictures and weights"
-        )
+        raise NumericalError(_failure(bad, divmod(first, whitener.shape[1])))
     return whitener
 
 
@@ -148,23 +235,54 @@ def over_rows(mesh: jax.sharding.Mesh, axis: str = "locations") -> NamedSharding
     return NamedSharding(mesh, PartitionSpec(axis))
 
 
+def _failure(bad: int, place: tuple[int, int]) -> str:
+    return (
+        f"C + εI can't be factorised at location ({place[0]}, {place[1]}), nor at {bad - 1} others: "
+        "its features are not finite or far out of scale, or pictures were removed that were never in; "
+        "raise epsilon or check the pictures and weights"
+    )
+
+
+def _rows_of(array: jax.Array) -> NamedSharding | None:
+    """The sharding of a state over several devices."""
+    sharding = array.sharding
+    return sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
+
+
+def _check_rows(grid: tuple[int, ...], sharding: NamedSharding) -> None:
+    try:
+        sharding.shard_shape(grid)
+    except ValueError as error:
+        raise ArgumentError(
+            f"the grid's {grid[0]} rows don't divide along {sharding.spec} of the mesh "
+            f"{dict(sharding.mesh.shape)}: choose one whose size there divides them"
+        ) from error
+
+
 def _nothing(
-    grid: tuple[int, ...], rows: int, k: int, sharding: NamedSharding | None
-) -> tuple[Moments, jax.Array]:
-    """Moments of no pictures, and a group (H, W, rows, k) with nothing in it."""
-    if sharding is not None:
-        try:
-            sharding.shard_shape(grid)
-        except ValueError as error:
-            raise ArgumentError(
-                f"the grid's {grid[0]} rows don't divide along {sharding.spec} of the mesh "
-                f"{dict(sharding.mesh.shape)}: choose one whose size there divides them"
-            ) from error
-    return jax.jit(_zeros, static_argnums=(0, 1, 2), out_shardings=sharding)(grid, rows, k)
+    statistic: Statistic,
+    state: Any,
+    grid: tuple[int, ...],
+    rows: int,
+    k: int,
+    sharding: NamedSharding | None,
+) -> tuple[Any, jax.Array]:
+    """The state of no pictures, unless there is one, and a group (H, W, rows, k) with nothing in it."""
+    if sharding is None:
+        made = state if state is not None else statistic.init(k, (grid[0], grid[1]))
+        return made, jnp.zeros((*grid, rows, k), jnp.float32)
+    _check_rows(grid, sharding)
+    shapes = jax.eval_shape(lambda: statistic.init(k, (grid[0], grid[1])))
+    over = jax.tree.map(lambda x: _over(x.shape, grid, sharding), shapes)
+    if state is None:
+        state = jax.jit(statistic.init, static_argnums=(0, 1), out_shardings=over)(k, (grid[0], grid[1]))
+    zeros = jax.jit(lambda: jnp.zeros((*grid, rows, k), jnp.float32), out_shardings=sharding)
+    return state, zeros()
 
 
-def _zeros(grid: tuple[int, ...], rows: int, k: int) -> tuple[Moments, jax.Array]:
-    return algebra.empty(k, grid=grid), jnp.zeros((*grid, rows, k), jnp.float32)
+def _over(shape: tuple[int, ...], grid: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+    """Of an array of the state: those that have the grid's axes are dealt out, others are everywhere."""
+    return sharding if shape[:2] == grid else NamedSharding(sharding.mesh, PartitionSpec())
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
@@ -175,21 +293,33 @@ def _place(group: jax.Array, z: jax.Array, start: jax.Array, sharding: NamedShar
 
 
 def _update(
-    moments: Moments, group: jax.Array, weight: np.ndarray, sharding: NamedSharding | None
-) -> Moments:
+    statistic: Statistic, state: Any, group: jax.Array, where: np.ndarray, sharding: NamedSharding | None
+) -> Any:
     # No more at once than are summed without another array as large as the state.
-    for start in range(0, len(weight), GROUP):
-        moments = _update_by(moments, group, weight[start : start + GROUP].copy(), start, sharding)
-    return moments
+    for start in range(0, len(where), GROUP):
+        state = _update_by(statistic, state, group, where[start : start + GROUP].copy(), start, sharding)
+    return state
 
 
-@partial(jax.jit, donate_argnums=0, static_argnums=4)
+@partial(jax.jit, donate_argnums=1, static_argnums=(0, 5))
 def _update_by(
-    moments: Moments, group: jax.Array, weight: jax.Array, start: jax.Array, sharding: NamedSharding | None
-) -> Moments:
-    part = jax.lax.dynamic_slice_in_dim(group, start, weight.shape[0], axis=2)
-    updated = over_grid(algebra.update, in_axes=(0, 0, None))(moments, part, weight)
-    return jax.tree.map(lambda x: _kept(x, sharding), updated)
+    statistic: Statistic,
+    state: Any,
+    group: jax.Array,
+    where: jax.Array,
+    start: jax.Array,
+    sharding: NamedSharding | None,
+) -> Any:
+    part = jax.lax.dynamic_slice_in_dim(group, start, where.shape[0], axis=2)
+    updated = statistic.update(state, part, where)
+    if sharding is None:
+        return updated
+    return jax.tree.map(lambda x: _kept(x, _over(x.shape, group.shape[:2], sharding)), updated)
+
+
+@partial(jax.jit, static_argnums=1)
+def _collected(batches: list[jax.Array], sharding: NamedSharding | None) -> jax.Array:
+    return _kept(jnp.concatenate([jnp.moveaxis(z, 0, 2) for z in batches], axis=2), sharding)
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
@@ -199,13 +329,16 @@ def _factorise(
     if sharding is None:
         return _factorise_rows(scatter, count, epsilon)
     # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
-    own_rows = jax.shard_map(
-        _factorise_rows,
-        mesh=sharding.mesh,
-        in_specs=(sharding.spec, sharding.spec, PartitionSpec()),
-        out_specs=sharding.spec,
-    )
+    own_rows = _on_own_rows(_factorise_rows, sharding, arrays=2)
     return own_rows(scatter, count, epsilon)
+
+
+def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, arrays: int) -> Callable[..., Any]:
+    """Each device does its own rows of the first arguments; the last one is everywhere."""
+    rows = PartitionSpec(sharding.spec[0])
+    return jax.shard_map(
+        function, mesh=sharding.mesh, in_specs=(*[rows] * arrays, PartitionSpec()), out_specs=rows
+    )
 
 
 def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -217,17 +350,83 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) ->
     def block(i: jax.Array, state: jax.Array) -> jax.Array:
         start = i * rows
         part, n = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (state, count))
-        C = part / n[:, :, None, None]
-        M = over_grid(algebra.whitener, in_axes=(0, None))(C, epsilon)
+        C = part / n[:, :, None, None].astype(part.dtype)
+        M = over_grid(algebra.precision.whitener, in_axes=(0, None))(C, epsilon)
         return jax.lax.dynamic_update_slice_in_dim(state, M, start, axis=0)
 
     return jax.lax.fori_loop(0, H // rows, block, scatter)
+
+
+def _made(state: Any, spec: Spec, method: Method) -> tuple[jax.Array, Any]:
+    """Mean and precision of the kinds that are not made in place."""
+    key = embedding.as_key(0 if method.seed is None else method.seed)
+    k = method.k or 0
+    if isinstance(state, Pooled):
+        return state.mean, Shared(_shared(state, method.epsilon, spec))
+    if isinstance(state, Moments) and spec.needs == "one set":
+        return state.mean, Shared(_shared(state, method.epsilon, spec))
+    over = _rows_of(jax.tree.leaves(state)[-1])
+    if isinstance(state, Pictures):
+        return _of_pictures(state.z, method.epsilon, key, spec, k, over)
+    return state.mean, _of_moments(state, method.epsilon, key, spec, k, over)
+
+
+@partial(jax.jit, static_argnums=2)
+def _shared(state: Any, epsilon: jax.Array, spec: Spec) -> Whitener:
+    assert spec.of_moments is not None
+    return spec.of_moments(state, epsilon, 0, None)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _of_pictures(
+    z: jax.Array, epsilon: jax.Array, key: jax.Array, spec: Spec, k: int, sharding: NamedSharding | None
+) -> tuple[jax.Array, Any]:
+    assert spec.of_pictures is not None
+
+    def one(z: jax.Array, settings: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+        mean = jnp.mean(z, axis=0)
+        return mean, spec.of_pictures(z - mean[None, :], settings[0], k, settings[1])  # pyright: ignore[reportOptionalCall]
+
+    return _row_by_row(one, z, (epsilon, key), sharding)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _of_moments(
+    state: Moments, epsilon: jax.Array, key: jax.Array, spec: Spec, k: int, sharding: NamedSharding | None
+) -> Any:
+    def one(state: Moments, settings: tuple[jax.Array, jax.Array]) -> Any:
+        return spec.of_moments(state, settings[0], k, settings[1])  # pyright: ignore[reportOptionalCall]
+
+    return _row_by_row(one, state, (epsilon, key), sharding)
+
+
+def _row_by_row(
+    function: Callable[..., Any], state: Any, settings: Any, sharding: NamedSharding | None
+) -> Any:
+    """A function of one location, over the grid: a row at a time, so that little is held besides."""
+
+    def rows(state: Any, settings: Any) -> Any:
+        of_row = jax.vmap(lambda one: function(one, settings))
+        return jax.lax.map(of_row, state)
+
+    return (rows if sharding is None else _on_own_rows(rows, sharding, arrays=1))(state, settings)
 
 
 @jax.jit
 def _failed(whitener: jax.Array) -> tuple[jax.Array, jax.Array]:
     """How many locations have a whitener that is not finite, and the first of them, counted row by row."""
     failed = ~jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
+    return failed.sum(), failed.argmax()
+
+
+@jax.jit
+def _failed_anywhere(precision: Any) -> tuple[jax.Array, jax.Array]:
+    """The same of any precision; a shared one fails at the first location."""
+    if isinstance(precision, Shared):
+        failed = jnp.array([~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(precision)]).any()[None]
+    else:
+        leaves = jax.tree.leaves(precision)
+        failed = jnp.stack([~jnp.isfinite(x).all(tuple(range(2, x.ndim))) for x in leaves]).any(0)
     return failed.sum(), failed.argmax()
 
 

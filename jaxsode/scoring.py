@@ -1,31 +1,37 @@
 """Embedded features of test pictures → distances → anomaly maps, for a batch at once."""
 
 from functools import partial
+from typing import Any
 
 import jax
 
 from jaxsode import algebra
 from jaxsode.algebra import over_grid
+from jaxsode.algebra.precision import Shared
 
 
 @jax.jit
-def distances(z: jax.Array, mean: jax.Array, whitener: jax.Array) -> jax.Array:
+def distances(z: jax.Array, mean: jax.Array, precision: Any) -> jax.Array:
     """The Mahalanobis distance at each location of each picture.
 
     Args:
         z: (N, H, W, k) embedded features.
-        mean: (H, W, k).
-        whitener: (H, W, k, k).
+        mean: (H, W, k); or (k,), where one set of all locations was fitted.
+        precision: of each location, its leaves (H, W, …); or `Shared`, one for all.
 
     Returns:
         (N, H, W).
     """
-    return jax.vmap(over_grid(algebra.mahalanobis), in_axes=(0, None, None))(z, mean, whitener)
+    if isinstance(precision, Shared):
+        of_one = over_grid(precision.one.distance, in_axes=(0, 0 if mean.ndim == 3 else None))
+        return jax.vmap(of_one, in_axes=(0, None))(z, mean)
+    of_one = over_grid(lambda z, mean, precision: precision.distance(z, mean))
+    return jax.vmap(of_one, in_axes=(0, None, None))(z, mean, precision)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def anomaly_maps(distance: jax.Array, size: tuple[int, int], sigma: float) -> jax.Array:
-    """`algebra.anomaly_map` of each picture.
+    """`algebra.distance.anomaly_map` of each picture.
 
     Args:
         distance: (N, H, W).
@@ -35,4 +41,4 @@ def anomaly_maps(distance: jax.Array, size: tuple[int, int], sigma: float) -> ja
     Returns:
         (N, height, width).
     """
-    return jax.vmap(lambda d: algebra.anomaly_map(d, size, sigma=sigma))(distance)
+    return jax.vmap(lambda d: algebra.distance.anomaly_map(d, size, sigma=sigma))(distance)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, semi_orthogonal
+from jaxsode import Detector, Method
 from jaxsode.blocks import fit_and_score, rows_per_block, state_bytes
 from jaxsode.detector import extract
 from jaxsode.errors import ArgumentError, DataError
@@ -30,7 +30,7 @@ def _batches(array, step, calls=None):
 def test_equals_the_whole(rows, keep):
     train, test = pictures(10), pictures(5, seed=1)
     W = semi_orthogonal(0, 24, 6)
-    whole = np.asarray(Detector.fit([train], BACKBONE, W=W).anomaly_map(test))
+    whole = np.asarray(Detector.fit([train], BACKBONE, Method(embedding=W)).anomaly_map(test))
     calls = []
     maps = fit_and_score(_batches(train, 4, calls), _batches(test, 2), W, size=(32, 24), rows=rows, keep=keep)
     assert maps.shape == (5, 32, 24)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, checkpoint, load_backbone, semi_orthogonal
+from jaxsode import Detector, Method, checkpoint, load_backbone, semi_orthogonal
 from jaxsode.backbones import registry
 from jaxsode.detector import Settings
 from jaxsode.errors import CheckpointError
@@ -24,7 +24,7 @@ from jaxsode.errors import CheckpointError
 
 @pytest.fixture(scope="module")
 def detector():
-    return Detector.fit([pictures(12)], Tiny.make(), k=5, seed=2)
+    return Detector.fit([pictures(12)], Tiny.make(), Method(k=5, seed=2))
 
 
 def test_loaded_equals_saved_bit_for_bit(detector, tmp_path):
@@ -39,7 +39,7 @@ def test_loaded_equals_saved_bit_for_bit(detector, tmp_path):
 
 def test_a_backbone_of_the_package_needs_nothing_given(tmp_path):
     backbone = load_backbone("resnet18", weights="random", layers=(1, 2))
-    detector = Detector.fit([pictures(4)], backbone, k=5)
+    detector = Detector.fit([pictures(4)], backbone, Method(k=5))
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     assert loaded.backbone.layers == (1, 2)
@@ -79,7 +79,7 @@ def test_another_backbone_of_the_same_shapes_is_refused(detector, tmp_path):
 
 def test_settings_of_numpy_are_saved(tmp_path):
     numbers = {"seed": np.int64(3), "epsilon": np.float32(0.01), "sigma": np.float64(2)}
-    detector = Detector.fit([pictures(4)], Tiny.make(), k=5, **numbers)
+    detector = Detector.fit([pictures(4)], Tiny.make(), Method(k=5), **numbers)
     detector.save(tmp_path / "detector")
     assert Detector.load(tmp_path / "detector", backbone=Tiny.make()).settings == detector.settings
 
@@ -134,7 +134,7 @@ def test_wrong_bytes_are_refused(detector, tmp_path):
         import sys
         sys.path.insert(0, sys.argv[2])
         from tiny import Tiny
-        from jaxsode import Detector
+        from jaxsode import Detector, Method
         from jaxsode.errors import CheckpointError
 
         try:
@@ -171,7 +171,7 @@ def test_killed_in_the_middle_of_writing(tmp_path):
         sys.path.insert(0, sys.argv[2])
         import orbax.checkpoint as ocp
         from tiny import Tiny, pictures
-        from jaxsode import Detector
+        from jaxsode import Detector, Method
 
         detector = Detector.fit([pictures(4)], Tiny.make(), k=5)
         whole = ocp.StandardCheckpointer.save

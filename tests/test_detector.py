@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, load_backbone
-from jaxsode.algebra import anomaly_map
+from jaxsode import Detector, Method, load_backbone
+from jaxsode.algebra.distance import anomaly_map
 from jaxsode.datasets import Batch
 from jaxsode.detector import extract
 from jaxsode.errors import ArgumentError, DataError, NumericalError
@@ -41,7 +41,7 @@ def _plain(train, test, W, *, epsilon=0.01, sigma=4.0):
 def test_agrees_with_the_plain_method(embedding):
     train, test = pictures(40), pictures(3, seed=1)
     detector = Detector.fit(
-        [train[:16], train[16:32], train[32:]], BACKBONE, k=9, embedding=embedding, seed=3
+        [train[:16], train[16:32], train[32:]], BACKBONE, Method(k=9, embedding=embedding, seed=3)
     )
     expected = _plain(train, test, detector.W)
     got = np.asarray(detector.anomaly_map(test))
@@ -51,9 +51,9 @@ def test_agrees_with_the_plain_method(embedding):
 
 def test_any_batching_gives_the_same_detector():
     train = pictures(70)
-    whole = Detector.fit([train], BACKBONE, k=5)
+    whole = Detector.fit([train], BACKBONE, Method(k=5))
     for step in (1, 7, 32, 33):
-        parts = Detector.fit((train[i : i + step] for i in range(0, 70, step)), BACKBONE, k=5)
+        parts = Detector.fit((train[i : i + step] for i in range(0, 70, step)), BACKBONE, Method(k=5))
         np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(parts.whitener, whole.whitener, rtol=1e-3, atol=1e-3)
         assert parts.settings == whole.settings
@@ -66,7 +66,7 @@ def test_padding_of_a_batch_counts_for_nothing():
         Batch(pictures=train[:8], valid=8, indices=tuple(range(8)), masks=None),
         Batch(pictures=padded, valid=2, indices=(8, 9), masks=None),
     ]
-    a, b = Detector.fit(batches, BACKBONE, k=4), Detector.fit([train], BACKBONE, k=4)
+    a, b = Detector.fit(batches, BACKBONE, Method(k=4)), Detector.fit([train], BACKBONE, Method(k=4))
     np.testing.assert_allclose(a.whitener, b.whitener, rtol=1e-3, atol=1e-4)
     assert a.settings.pictures == 10
 
@@ -74,7 +74,7 @@ def test_padding_of_a_batch_counts_for_nothing():
 def test_bytes_floats_and_grey():
     train, test = pictures(12), pictures(2, seed=1)
     grey = test[..., :1]
-    detector = Detector.fit([train], BACKBONE, k=4)
+    detector = Detector.fit([train], BACKBONE, Method(k=4))
     np.testing.assert_allclose(
         detector.anomaly_map(test), detector.anomaly_map(test.astype(np.float32) / 255), rtol=1e-5
     )
@@ -106,8 +106,8 @@ def test_a_buffer_that_is_used_again(scale):
     batches = [
         train[i : i + 8] if scale == 1 else train[i : i + 8] / np.float32(scale) for i in range(0, 64, 8)
     ]
-    expected = Detector.fit(batches, BACKBONE, k=5)
-    detector = Detector.fit(_through_one_buffer(batches), BACKBONE, k=5)
+    expected = Detector.fit(batches, BACKBONE, Method(k=5))
+    detector = Detector.fit(_through_one_buffer(batches), BACKBONE, Method(k=5))
     np.testing.assert_array_equal(detector.mean, expected.mean)
     np.testing.assert_array_equal(detector.whitener, expected.whitener)
     maps = [detector.anomaly_map(buffer) for buffer in _through_one_buffer(batches)]
@@ -133,7 +133,7 @@ def test_features_and_embeddings_from_a_buffer_that_is_used_again():
 
 
 def test_is_a_pytree():
-    detector = Detector.fit([pictures(12)], BACKBONE, k=4)
+    detector = Detector.fit([pictures(12)], BACKBONE, Method(k=4))
     test = pictures(2, seed=1)
     through_jit = jax.jit(lambda d, x: d.anomaly_map(x))(detector, jnp.asarray(test))
     np.testing.assert_allclose(through_jit, detector.anomaly_map(test), rtol=1e-5)
@@ -143,18 +143,18 @@ def test_is_a_pytree():
 
 def test_a_given_embedding():
     W = jnp.eye(24)[:, :3]
-    detector = Detector.fit([pictures(12)], BACKBONE, W=W)
+    detector = Detector.fit([pictures(12)], BACKBONE, Method(embedding=W))
     np.testing.assert_array_equal(detector.W, W)
     assert detector.settings.embedding == "given"
     assert detector.settings.seed is None
     with pytest.raises(ArgumentError, match="24 features want"):
-        Detector.fit([pictures(12)], BACKBONE, W=jnp.ones((23, 3)))
+        Detector.fit([pictures(12)], BACKBONE, Method(embedding=jnp.ones((23, 3))))
 
 
 def test_one_picture_and_constant_pictures():
     constant = np.full((5, 32, 24, 3), 127, np.uint8)
     for train in (pictures(1), constant):
-        detector = Detector.fit([train], BACKBONE, k=4)
+        detector = Detector.fit([train], BACKBONE, Method(k=4))
         assert np.isfinite(detector.anomaly_map(pictures(2, seed=1))).all()
         # √ of float32 rounding of the mean over √ε
         assert np.asarray(detector.anomaly_map(train[:1])).max() < 1e-3
@@ -190,11 +190,11 @@ def test_settings_out_of_range(arguments, error, words):
 )
 def test_bad_pictures(batches, error, words):
     with pytest.raises(error, match=words):
-        Detector.fit(batches, BACKBONE, k=4)
+        Detector.fit(batches, BACKBONE, Method(k=4))
 
 
 def test_another_size_is_refused():
-    detector = Detector.fit([pictures(4)], BACKBONE, k=4)
+    detector = Detector.fit([pictures(4)], BACKBONE, Method(k=4))
     with pytest.raises(ArgumentError, match=r"pictures are 24 × 32 and the detector was fitted on 32 × 24"):
         detector.anomaly_map(pictures(1, size=(24, 32)))
 
@@ -203,7 +203,7 @@ def test_another_size_is_refused():
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
 def test_a_pixel_that_is_not_finite_does_not_score_as_clean(name, value):
     backbone = BACKBONE if name == "tiny" else load_backbone(name, weights="random", layers=(1, 2))
-    detector = Detector.fit([pictures(6)], backbone, k=4)
+    detector = Detector.fit([pictures(6)], backbone, Method(k=4))
     test = pictures(2, seed=1).astype(np.float32) / 255
     clean = np.asarray(detector.anomaly_map(test))
     test[1, 10, 7] = value
@@ -218,4 +218,4 @@ def test_a_failed_factorisation_is_an_error_with_its_place():
     bad = pictures(4).astype(np.float32) / 255
     bad[:, 8:12, 4:8] = np.nan
     with pytest.raises(NumericalError, match=r"location \(2, 0\), nor at 3 others"):
-        Detector.fit([bad], BACKBONE, k=4)
+        Detector.fit([bad], BACKBONE, Method(k=4))

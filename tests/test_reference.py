@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode import Detector, datasets, load_backbone, over_grid
+from jaxsode import Detector, Method, datasets, load_backbone, over_grid
 from jaxsode.algebra import covariance, mahalanobis, project_then_align
 from jaxsode.detector import extract
 from jaxsode.fitting import accumulate, embed
@@ -56,7 +56,7 @@ def fitted(dataset, backbone, reference):
     moments = accumulate((embed(W, extract(backbone, batch.pictures)), batch.valid) for batch in batches)
     coarse = jax.tree.map(lambda x: x[::44, ::32], moments)
     C = np.asarray(over_grid(covariance)(coarse))
-    detector = Detector.of_moments(moments, backbone, W, size=dataset.size, epsilon=EPSILON)
+    detector = Detector.of_moments(moments, backbone, W, Method(epsilon=EPSILON), size=dataset.size)
     assert detector.settings.pictures == 230
     return detector, C
 

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import Mesh
 from tiny import Tiny, pictures
 
-from jaxsode import Detector
+from jaxsode import Detector, Method
 from jaxsode.errors import ArgumentError
 from jaxsode.fitting import accumulate, factorise, over_rows
 
@@ -33,9 +33,9 @@ def _mesh(shape, names):
 def test_equals_the_single_device(shape, names):
     backbone, train, test = Tiny.make(), pictures(40), pictures(8, seed=1)
     batches = [train[i : i + 8] for i in range(0, 40, 8)]
-    alone = Detector.fit(batches, backbone, k=6)
+    alone = Detector.fit(batches, backbone, Method(k=6))
     mesh = _mesh(shape, names)
-    sharded = Detector.fit(batches, backbone, k=6, mesh=mesh)
+    sharded = Detector.fit(batches, backbone, Method(k=6), mesh=mesh)
     for a, b in ((sharded.mean, alone.mean), (sharded.whitener, alone.whitener)):
         assert np.linalg.norm(np.asarray(a) - np.asarray(b)) <= 1e-5 * np.linalg.norm(np.asarray(b))
     maps, expected = (np.asarray(d.anomaly_map(test)) for d in (sharded, alone))
@@ -53,7 +53,7 @@ def test_many_matrices_of_a_real_size():
 
 
 def test_each_device_holds_its_share():
-    detector = Detector.fit([pictures(8)], Tiny.make(), k=6, mesh=_mesh((8,), ("locations",)))
+    detector = Detector.fit([pictures(8)], Tiny.make(), Method(k=6), mesh=_mesh((8,), ("locations",)))
     shards = detector.whitener.addressable_shards
     assert len({shard.device for shard in shards}) == 8
     assert {shard.data.shape for shard in shards} == {(1, 6, 6, 6)}
@@ -61,18 +61,18 @@ def test_each_device_holds_its_share():
 
 def test_rows_must_divide():
     with pytest.raises(ArgumentError, match="8 rows don't divide along"):
-        Detector.fit([pictures(8)], Tiny.make(), k=6, mesh=_mesh((3,), ("locations",)))
+        Detector.fit([pictures(8)], Tiny.make(), Method(k=6), mesh=_mesh((3,), ("locations",)))
 
 
 def test_rows_divide_along_their_own_axis_alone():
     train = pictures(8, size=(16, 24))
-    detector = Detector.fit([train], Tiny.make(), k=6, mesh=_mesh((2, 4), ("pictures", "locations")))
+    detector = Detector.fit([train], Tiny.make(), Method(k=6), mesh=_mesh((2, 4), ("pictures", "locations")))
     assert {shard.data.shape for shard in detector.whitener.addressable_shards} == {(1, 6, 6, 6)}
 
 
 def test_a_batch_must_divide():
     with pytest.raises(ArgumentError, match="a batch of 6 pictures doesn't divide among the 4 devices"):
-        Detector.fit([pictures(6)], Tiny.make(), k=6, mesh=_mesh((4,), ("pictures",)))
+        Detector.fit([pictures(6)], Tiny.make(), Method(k=6), mesh=_mesh((4,), ("pictures",)))
 
 
 def test_two_hosts(tmp_path):
@@ -85,7 +85,7 @@ def test_two_hosts(tmp_path):
         jax.config.update("jax_num_cpu_devices", 2)
         jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
         sys.path.insert(0, folder)
-        from jaxsode import Detector
+        from jaxsode import Detector, Method
         from tiny import Tiny, pictures
 
         mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 2), ("pictures", "locations"))
@@ -112,7 +112,7 @@ def test_two_hosts(tmp_path):
     for host in hosts:
         _, errors = host.communicate(timeout=120)
         assert host.returncode == 0, errors
-    alone = Detector.fit([pictures(8), pictures(4, seed=1)], Tiny.make(), k=6)
+    alone = Detector.fit([pictures(8), pictures(4, seed=1)], Tiny.make(), Method(k=6))
     expected = np.asarray(alone.anomaly_map(pictures(2, seed=2)))
     for process in range(2):
         maps = np.load(tmp_path / f"{process}.npy")

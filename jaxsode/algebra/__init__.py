@@ -1,35 +1,41 @@
-"""The paper's algebra: pure functions of arrays for any JAX program, in the paper's order.
+"""The paper's algebra: pure functions of arrays for any JAX program, a page a step, in the paper's order.
 
 embedding → pyramid → moments → precision → distance; each is written for one location and mapped over the
 grid by `over_grid`. Needs jax alone; all of it can be jitted, mapped and differentiated.
 """
 
-from jaxsode.algebra.cholesky import inverse_cholesky
-from jaxsode.algebra.distance import anomaly_map, mahalanobis
-from jaxsode.algebra.embedding import EMBEDDINGS, embedding, gaussian, identity, sampled, semi_orthogonal
+from jaxsode.algebra import (
+    cholesky,
+    distance,
+    dual,
+    eigenvectors,
+    embedding,
+    leave_one_out,
+    moments,
+    packing,
+    pooled,
+    precision,
+    pyramid,
+)
+from jaxsode.algebra.embedding import EMBEDDINGS
 from jaxsode.algebra.grid import over_grid
-from jaxsode.algebra.moments import Moments, covariance, empty, merge, of_batch, update
-from jaxsode.algebra.precision import whitener
-from jaxsode.algebra.pyramid import align, project_then_align
+from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.precision import PRECISIONS
 
 __all__ = [
     "EMBEDDINGS",
+    "PRECISIONS",
     "Moments",
-    "align",
-    "anomaly_map",
-    "covariance",
+    "cholesky",
+    "distance",
+    "dual",
+    "eigenvectors",
     "embedding",
-    "empty",
-    "gaussian",
-    "identity",
-    "inverse_cholesky",
-    "mahalanobis",
-    "merge",
-    "of_batch",
+    "leave_one_out",
+    "moments",
     "over_grid",
-    "project_then_align",
-    "sampled",
-    "semi_orthogonal",
-    "update",
-    "whitener",
+    "packing",
+    "pooled",
+    "precision",
+    "pyramid",
 ]

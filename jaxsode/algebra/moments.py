@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxsode._typing import Array, Float
+from jaxsode._typing import Array, Bool, Float, Int
 
 # So many outer products are summed within one fused loop: each number of the scatter then goes through
 # memory once for that many pictures.
@@ -24,13 +24,13 @@ class Moments:
     """The state at one location (or, with leading axes H and W, on the grid).
 
     Attributes:
-        count: () number of pictures, N.
+        count: () int32, number of pictures, N.
         origin: (k,) a fixed vector near the mean, that of the first batch.
         offset: (k,) the mean less the origin.
         scatter: (k, k) Σ (z − μ)(z − μ)ᵀ.
     """
 
-    count: Float[Array, "..."]
+    count: Int[Array, "..."]
     origin: Float[Array, "... k"]
     offset: Float[Array, "... k"]
     scatter: Float[Array, "... k k"]
@@ -41,58 +41,77 @@ class Moments:
         return self.origin + self.offset
 
 
-def empty(k: int, *, grid: tuple[int, ...] = (), dtype: jax.typing.DTypeLike = jnp.float32) -> Moments:
+def init(k: int, *, grid: tuple[int, ...] = (), dtype: jax.typing.DTypeLike = jnp.float32) -> Moments:
     """Moments of no pictures at all.
 
     Args:
         k: the embedding size.
         grid: leading axes, () for one location or (H, W).
-        dtype: of every array.
+        dtype: of every array but the count.
 
     Returns:
         Moments with count 0.
     """
     return Moments(
-        count=jnp.zeros(grid, dtype),
+        count=jnp.zeros(grid, jnp.int32),
         origin=jnp.zeros((*grid, k), dtype),
         offset=jnp.zeros((*grid, k), dtype),
         scatter=jnp.zeros((*grid, k, k), dtype),
     )
 
 
-def of_batch(z: Float[Array, "N k"], weight: Float[Array, " N"] | None = None) -> Moments:
+def of_batch(z: Float[Array, "N k"], where: Bool[Array, " N"] | None = None) -> Moments:
     """Moments of the N embedded vectors of one location.
 
     Args:
         z: (N, k).
-        weight: (N,) 1 for a picture that counts, 0 for padding; all ones if None.
+        where: (N,) whether a picture counts; what stands in the others, NaN too, is not looked at. All count
+            if None.
 
     Returns:
         Moments of those that count.
     """
-    weight = jnp.ones(z.shape[0], z.dtype) if weight is None else weight
-    count = jnp.sum(weight)
-    divisor = jnp.maximum(count, 1)
-    origin = jnp.sum(z * weight[:, None], axis=0) / divisor
-    deviation = (z - origin[None, :]) * weight[:, None]
-    # What rounding left between the origin and the mean; without it the scatter is off by its square.
-    offset = jnp.sum(deviation, axis=0) / divisor
-    scatter = _outer_products(deviation) - count * jnp.outer(offset, offset)
+    count, origin, offset, deviation = centred(z, where)
+    scatter = _outer_products(deviation) - count.astype(z.dtype) * jnp.outer(offset, offset)
     return Moments(count, origin, offset, scatter)
 
 
-def update(moments: Moments, z: Float[Array, "N k"], weight: Float[Array, " N"] | None = None) -> Moments:
+def centred(
+    z: Float[Array, "N k"], where: Bool[Array, " N"] | None = None
+) -> tuple[Int[Array, ""], Float[Array, " k"], Float[Array, " k"], Float[Array, "N k"]]:
+    """What a batch's moments are made of.
+
+    Args:
+        z: (N, k).
+        where: (N,) whether a picture counts; all count if None.
+
+    Returns:
+        The count, the origin (k,), the offset (k,) of the mean from it, and the deviations (N, k) from the
+        origin, zero where a picture doesn't count.
+    """
+    where = jnp.ones(z.shape[0], bool) if where is None else where
+    count = jnp.sum(where, dtype=jnp.int32)
+    divisor = jnp.maximum(count, 1).astype(z.dtype)
+    z = jnp.where(where[:, None], z, 0)
+    origin = jnp.sum(z, axis=0) / divisor
+    deviation = jnp.where(where[:, None], z - origin[None, :], 0)
+    # What rounding left between the origin and the mean; without it the scatter is off by its square.
+    offset = jnp.sum(deviation, axis=0) / divisor
+    return count, origin, offset, deviation
+
+
+def update(moments: Moments, z: Float[Array, "N k"], where: Bool[Array, " N"] | None = None) -> Moments:
     """The moments with one more batch. A batch of tens of pictures costs little more than a single one.
 
     Args:
         moments: of the pictures so far.
         z: (N, k) the batch's embedded vectors at this location.
-        weight: (N,) 1 for a picture that counts, 0 for padding; all ones if None.
+        where: (N,) whether a picture counts, see `of_batch`; all count if None.
 
     Returns:
         Moments of both.
     """
-    return merge(moments, of_batch(z, weight))
+    return merge(moments, of_batch(z, where))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -105,14 +124,62 @@ def merge(a: Moments, b: Moments) -> Moments:
     Returns:
         Moments with N = N_a + N_b; either may be empty.
     """
-    count = a.count + b.count
-    share = b.count / jnp.maximum(count, 1)
-    delta = (b.origin - a.origin) + (b.offset - a.offset)
+    count, offset, delta, share = merged_mean(a, b)
     return Moments(
         count=count,
         origin=jnp.where(a.count > 0, a.origin, b.origin),
-        offset=jnp.where(a.count > 0, a.offset + delta * share, b.offset),
-        scatter=a.scatter + b.scatter + jnp.outer(delta, delta) * (a.count * share),
+        offset=offset,
+        scatter=a.scatter + b.scatter + jnp.outer(delta, delta) * (a.count.astype(share.dtype) * share),
+    )
+
+
+def merged_mean(
+    a: Moments, b: Moments
+) -> tuple[Int[Array, ""], Float[Array, " k"], Float[Array, " k"], Float[Array, ""]]:
+    """What the union's moments have besides the scatter.
+
+    Args:
+        a: of the one set, whose origin is kept unless it is empty.
+        b: of the other.
+
+    Returns:
+        The count, the offset (k,) from the origin that is kept, δ = μ_b − μ_a (k,), and N_b / N ().
+    """
+    count = a.count + b.count
+    share = b.count.astype(a.offset.dtype) / jnp.maximum(count, 1).astype(a.offset.dtype)
+    delta = (b.origin - a.origin) + (b.offset - a.offset)
+    return count, jnp.where(a.count > 0, a.offset + delta * share, b.offset), delta, share
+
+
+def remove(moments: Moments, part: Moments) -> Moments:
+    """The moments without some of the pictures: the exact down-date, `merge` backwards.
+
+    Args:
+        moments: of all pictures.
+        part: of those to be removed, which must be among them.
+
+    Returns:
+        Moments with N = N_all − N_part, on the origin of `moments`. The scatter is NaN where it shows that
+        the part was never in: more pictures are removed than there are, or a variance comes out negative by
+        more than rounding.
+    """
+    dtype = moments.offset.dtype
+    count = moments.count - part.count
+    left = jnp.maximum(count, 1).astype(dtype)
+    delta = (part.origin - moments.origin) + (part.offset - moments.offset)
+    ratio = part.count.astype(dtype) / left
+    scatter = moments.scatter - part.scatter
+    scatter = scatter - jnp.outer(delta, delta) * (ratio * moments.count.astype(dtype))
+    scatter = jnp.where(count == 0, 0, scatter)
+    variance, before = jnp.diagonal(scatter), jnp.diagonal(moments.scatter)
+    # Sums of N rounded terms lie within N units of the last place; what goes further was not in the sum.
+    rounding = 4 * jnp.finfo(dtype).eps * moments.count.astype(dtype)
+    never = (count < 0) | jnp.any(variance < -rounding * before)
+    return Moments(
+        count=count,
+        origin=moments.origin,
+        offset=jnp.where(count > 0, moments.offset - delta * ratio, 0),
+        scatter=jnp.where(never, jnp.nan, scatter),
     )
 
 
@@ -125,7 +192,7 @@ def covariance(moments: Moments) -> Float[Array, "k k"]:
     Returns:
         (k, k), symmetric, positive semi-definite of rank at most N − 1.
     """
-    return moments.scatter / moments.count
+    return moments.scatter / moments.count.astype(moments.scatter.dtype)
 
 
 def _outer_products(d: Float[Array, "N k"]) -> Float[Array, "k k"]:

@@ -1,13 +1,59 @@
-"""C + εI → whitener.
+"""C + εI → a precision: a small pytree that knows one thing, the distance of a vector from the mean.
 
 The precision P = (C + εI)⁻¹ is never formed: with C + εI = LLᵀ and M = L⁻¹, (z−μ)ᵀP(z−μ) = ‖M(z−μ)‖². M is
-half the numbers of P, and the distance can't come out imaginary.
+half the numbers of P, and the distance can't come out imaginary. Factor once, apply many.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Float
+from jaxsode.algebra import dual, eigenvectors, pooled
+from jaxsode.algebra import moments as moments_
 from jaxsode.algebra.cholesky import inverse_cholesky
+from jaxsode.algebra.distance import mahalanobis
+from jaxsode.algebra.moments import Moments
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Whitener:
+    """A matrix M that turns z − μ into a vector whose length is the distance.
+
+    Attributes:
+        matrix: (m, k): triangular with m = k, of C + εI; or rectangular, of some of C's eigenvectors.
+    """
+
+    matrix: Float[Array, "... m k"]
+
+    def distance(self, z: Float[Array, " k"], mean: Float[Array, " k"]) -> Float[Array, ""]:
+        """‖M(z − μ)‖, see `jaxsode.algebra.distance.mahalanobis`.
+
+        Args:
+            z: (k,) the embedded feature vector.
+            mean: (k,) μ.
+
+        Returns:
+            () d ≥ 0.
+        """
+        return mahalanobis(z, mean, self.matrix)
+
+
+def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
+    """The precision of one location's own covariance: the paper's method.
+
+    Args:
+        moments: of the location, of at least one picture.
+        epsilon: ε > 0.
+
+    Returns:
+        The whitener, NaN where C + εI is not positive definite.
+    """
+    return Whitener(whitener(moments_.covariance(moments), epsilon))
 
 
 def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""]) -> Float[Array, "k k"]:
@@ -22,3 +68,63 @@ def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""])
     """
     k = covariance.shape[-1]
     return inverse_cholesky(covariance + epsilon * jnp.eye(k, dtype=covariance.dtype))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Shared:
+    """One precision for all locations of a grid.
+
+    Attributes:
+        one: the precision, as of a single location.
+    """
+
+    one: Whitener
+
+
+Needs = Literal["moments", "pooled", "one set", "pictures", "either"]
+"""What a precision is made from: each location's moments; one scatter with each location's mean; all vectors
+as one set; the pictures themselves; or moments or pictures, whichever is smaller."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How a precision is made.
+
+    Attributes:
+        needs: what from.
+        of_moments: (moments, ε, k, key) → precision, of one location (or of the one set).
+        of_pictures: (Y, ε, k, key) → precision, Y (N, F) being the centred features of one location.
+    """
+
+    needs: Needs
+    of_moments: Callable[..., Any] | None = None
+    of_pictures: Callable[..., Any] | None = None
+
+
+def _eigenvectors(*, largest: bool) -> Spec:
+    def of_moments(moments: Moments, epsilon: Any, k: int, key: Any) -> Whitener:
+        C = moments_.covariance(moments)
+        return Whitener(eigenvectors.of_covariance(C, k, epsilon, largest=largest))
+
+    def of_pictures(Y: Array, epsilon: Any, k: int, key: Any) -> Whitener:
+        return Whitener(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
+
+    return Spec("either", of_moments, of_pictures)
+
+
+PRECISIONS: dict[str, Spec] = {
+    "local": Spec("moments", lambda moments, epsilon, k, key: local(moments, epsilon)),
+    "global": Spec("pooled", lambda state, epsilon, k, key: Whitener(whitener(pooled.covariance(state), epsilon))),
+    "global-one-mean": Spec("one set", lambda moments, epsilon, k, key: local(moments, epsilon)),
+    "eigenvectors-lower": _eigenvectors(largest=False),
+    "eigenvectors-higher": _eigenvectors(largest=True),
+    "dual": Spec("pictures", of_pictures=lambda Y, epsilon, k, key: dual.factorise(Y, epsilon)),
+}
+"""The precisions of the paper's Table 1 by name. "local" is the method; "global" pools the scatters about each
+location's own mean, "global-one-mean" takes all locations' vectors for one set; the eigenvectors are the k
+smallest or largest of each location's C; "dual" is "local" from the pictures' side, cheaper where N < F."""
+
+EIGENVECTORS = ("eigenvectors-lower", "eigenvectors-higher")
+FULL_RANK = "full-rank"
+"""Of a `Method`: local or dual, whichever is cheaper for the number of pictures."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxsode.algebra import inverse_cholesky
+from jaxsode.algebra.cholesky import inverse_cholesky
 from jaxsode.algebra.blocked_cholesky import blocked_inverse_cholesky, eliminate_columns
 from jaxsode.algebra.cholesky import batched_inverse_cholesky, plain_inverse_cholesky
 from jaxsode.algebra.pallas_cholesky import pallas_inverse_cholesky

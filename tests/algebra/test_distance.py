@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxsode.algebra import (
-    anomaly_map,
-    covariance,
-    mahalanobis,
-    of_batch,
-    over_grid,
-    semi_orthogonal,
-    whitener,
-)
+from jaxsode.algebra import over_grid
+from jaxsode.algebra.distance import anomaly_map, mahalanobis
+from jaxsode.algebra.embedding import semi_orthogonal
+from jaxsode.algebra.moments import covariance, of_batch
+from jaxsode.algebra.precision import whitener
 
 
 def _reference_map(distance, size, sigma):

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxsode.algebra import EMBEDDINGS, embedding, gaussian, identity, sampled, semi_orthogonal
+from jaxsode.algebra.embedding import (
+    EMBEDDINGS,
+    check_seed,
+    gaussian,
+    identity,
+    named,
+    sampled,
+    semi_orthogonal,
+)
 from jaxsode.errors import ArgumentError
 
 
@@ -80,7 +88,7 @@ def test_seed_and_key_agree_and_seeds_differ():
 
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_by_name(name):
-    W = embedding(name, 0, 6, 6)
+    W = named(name, 0, 6, 6)
     assert W.shape == (6, 6)
     assert W.dtype == jnp.float32
 
@@ -92,6 +100,31 @@ def test_k_out_of_range(make, k, words):
         make(0, 6, k)
 
 
+@pytest.mark.parametrize("seed", [2**32, -1])
+def test_seeds_out_of_range(seed):
+    """JAX takes 2³² for 0 without a word."""
+    with pytest.raises(ArgumentError, match="choose 0 ≤ seed < 2³²"):
+        semi_orthogonal(seed, 6, 2)
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "0"])
+def test_what_is_no_seed(seed):
+    with pytest.raises(ArgumentError, match="is no integer"):
+        check_seed(seed)
+
+
+def test_a_seed_is_any_integer_and_means_the_same_under_any_configuration():
+    expected = semi_orthogonal(3, 8, 2)
+    np.testing.assert_array_equal(semi_orthogonal(np.int64(3), 8, 2), expected)
+    assert not np.array_equal(semi_orthogonal(2**32 - 1, 8, 2), semi_orthogonal(2**31 - 1, 8, 2))
+    drawn = sampled(3, 8, 2)
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(semi_orthogonal(3, 8, 2), expected)
+    with jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(semi_orthogonal(3, 8, 2), expected)
+        np.testing.assert_array_equal(sampled(3, 8, 2), drawn)
+
+
 def test_unknown_name():
     with pytest.raises(ArgumentError, match="'pca' is unknown: choose one of semi-orthogonal"):
-        embedding("pca", 0, 6, 2)
+        named("pca", 0, 6, 2)

@@ -1,5 +1,7 @@
 """Moments against float64 NumPy: any split, any order, any tree of merges, and means far from zero."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsode.algebra import covariance, empty, merge, of_batch, over_grid, update
+from jaxsode.algebra import over_grid
+from jaxsode.algebra.moments import covariance, init, merge, of_batch, remove, update
 
 
 def _close(moments, z, tolerance=1e-5):
@@ -32,7 +35,7 @@ def _part(z):
     """Moments of a part, padded so that all parts share one compilation."""
     padded = np.zeros((60, z.shape[1]), np.float32)
     padded[: len(z)] = z
-    return _of_batch(padded, (np.arange(60) < len(z)).astype(np.float32))
+    return _of_batch(padded, np.arange(60) < len(z))
 
 
 def _tree(parts, rng):
@@ -65,7 +68,7 @@ def test_any_split_in_any_tree(n, k, offset, seed, data):
 @pytest.mark.parametrize("batch", [1, 8, 33, 70])
 def test_batch_by_batch(batch, offset):
     z = (np.random.default_rng(0).standard_normal((140, 5)) + offset).astype(np.float32)
-    moments = empty(5)
+    moments = init(5)
     step = jax.jit(update)
     for start in range(0, len(z), batch):
         moments = step(moments, jnp.asarray(z[start : start + batch]))
@@ -84,16 +87,44 @@ def test_the_textbook_formula_fails_where_this_one_does_not():
 
 def test_padding_counts_for_nothing():
     z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
-    padded = jnp.asarray(np.concatenate([z, np.full((3, 4), 1e6, np.float32)]))
-    weight = jnp.asarray([1, 1, 1, 1, 1, 0, 0, 0], jnp.float32)
-    _close(of_batch(padded, weight), z)
-    nothing = update(of_batch(jnp.asarray(z)), padded, jnp.zeros(8))
-    _close(nothing, z)
+    for padding in (1e6, np.nan, np.inf):
+        padded = jnp.asarray(np.concatenate([z, np.full((3, 4), padding, np.float32)]))
+        _close(of_batch(padded, jnp.arange(8) < 5), z)
+        nothing = update(of_batch(jnp.asarray(z)), padded, jnp.zeros(8, bool))
+        _close(nothing, z)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_removed_is_as_if_never_in(offset):
+    z = (np.random.default_rng(0).standard_normal((60, 5)) + offset).astype(np.float32)
+    for gone in (1, 7, 55):
+        left = remove(of_batch(jnp.asarray(z)), of_batch(jnp.asarray(z[:gone])))
+        _close(left, z[gone:], 2e-5)
+    none = remove(of_batch(jnp.asarray(z)), of_batch(jnp.asarray(z)))
+    assert int(none.count) == 0
+    np.testing.assert_array_equal(none.scatter, np.zeros((5, 5)))
+    _close(update(none, jnp.asarray(z[:9])), z[:9])
+
+
+def test_what_was_never_in_can_not_be_removed():
+    z = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    whole = of_batch(jnp.asarray(z))
+    assert np.isnan(remove(whole, of_batch(jnp.asarray(z[:1]) + 100)).scatter).all()
+    assert np.isnan(remove(of_batch(jnp.asarray(z[:5])), whole).scatter).all()
+
+
+def test_counts_beyond_a_float():
+    """float32 counts up to 2²⁴, bfloat16 to 256; and the count is of pictures, whatever the dtype."""
+    one = of_batch(jnp.ones((1, 2)))
+    many = replace(one, count=jnp.asarray(2**24, jnp.int32))
+    assert int(merge(many, one).count) == 2**24 + 1
+    half = of_batch(jnp.ones((300, 2), jnp.bfloat16))
+    assert int(update(half, jnp.ones((1, 2), jnp.bfloat16)).count) == 301
 
 
 def test_merging_with_the_empty_moments_changes_nothing():
     a = of_batch(jnp.asarray(np.random.default_rng(0).standard_normal((5, 4)), jnp.float32) + 100)
-    for merged in (merge(a, empty(4)), merge(empty(4), a)):
+    for merged in (merge(a, init(4)), merge(init(4), a)):
         for got, expected in zip(jax.tree.leaves(merged), jax.tree.leaves(a), strict=True):
             np.testing.assert_array_equal(got, expected)
 

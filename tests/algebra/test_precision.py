@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxsode.algebra import inverse_cholesky, over_grid, whitener
+from jaxsode.algebra import over_grid
+from jaxsode.algebra.cholesky import inverse_cholesky
+from jaxsode.algebra.precision import whitener
 
 
 def _covariance(rng, k, n):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsode.algebra import align, project_then_align
+from jaxsode.algebra.pyramid import align, project_then_align
 from jaxsode.errors import ArgumentError
 
 

@@ -1,0 +1,89 @@
+"""Half of a matrix is enough: symmetric and triangular ones in k(k + 1)/2 numbers, without an index array.
+
+The lower triangle is cut into three: of k = 2h rows the upper triangle A₁₁ and the lower one A₂₂, which
+together fill a rectangle, and the square A₂₁ below (LAPACK's rectangular full packed format, TF of LAWN 199).
+Slices and one choice by place are all that it takes, so it runs at the memory's speed.
+"""
+
+import jax.numpy as jnp
+
+from jaxsode._typing import Array, Float
+
+
+def pack_symmetric(S: Float[Array, "... k k"]) -> Float[Array, "... r h"]:
+    """The lower half of a symmetric matrix.
+
+    Args:
+        S: (…, k, k), symmetric.
+
+    Returns:
+        (…, 2⌊k/2⌋ + 1, ⌈k/2⌉), of S's dtype.
+    """
+    h = -(-S.shape[-1] // 2)
+    return _fold(S[..., :h, :h], S[..., h:, :h], S[..., h:, h:])
+
+
+def pack_lower(L: Float[Array, "... k k"]) -> Float[Array, "... r h"]:
+    """The lower half of a triangular matrix.
+
+    Args:
+        L: (…, k, k), lower triangular.
+
+    Returns:
+        (…, 2⌊k/2⌋ + 1, ⌈k/2⌉), of L's dtype.
+    """
+    h = -(-L.shape[-1] // 2)
+    return _fold(L[..., :h, :h], L[..., h:, :h], jnp.swapaxes(L[..., h:, h:], -1, -2))
+
+
+def unpack_lower(packed: Float[Array, "... r h"]) -> Float[Array, "... k k"]:
+    """The lower triangular matrix of `pack_lower`.
+
+    Args:
+        packed: (…, 2⌊k/2⌋ + 1, ⌈k/2⌉); k follows from its shape.
+
+    Returns:
+        (…, k, k), zero above the diagonal.
+    """
+    return jnp.tril(unpack_symmetric(packed))
+
+
+def unpack_symmetric(packed: Float[Array, "... r h"]) -> Float[Array, "... k k"]:
+    """The symmetric matrix of `pack_symmetric`.
+
+    Args:
+        packed: (…, 2⌊k/2⌋ + 1, ⌈k/2⌉); k follows from its shape.
+
+    Returns:
+        (…, k, k), exactly symmetric.
+    """
+    rows, h = packed.shape[-2:]
+    even = int(rows == 2 * h + 1)
+    top = h + even
+    folded, A21 = packed[..., :top, :], packed[..., top:, :]
+    A11 = _mirrored(folded[..., even:, :], lower=True)
+    A22 = _mirrored(folded[..., :h, :] if even else folded[..., : h - 1, 1:], lower=False)
+    above = jnp.concatenate([A11, jnp.swapaxes(A21, -1, -2)], axis=-1)
+    return jnp.concatenate([above, jnp.concatenate([A21, A22], axis=-1)], axis=-2)
+
+
+def _fold(
+    A11: Float[Array, "... h h"], A21: Float[Array, "... m h"], upper: Float[Array, "... m m"]
+) -> Float[Array, "... r h"]:
+    """A₁₁'s lower triangle and the upper one of A₂₂ᵀ side by side, with A₂₁ below."""
+    h, m = A11.shape[-1], upper.shape[-1]
+    even = int(h == m)
+    rows = h + even
+    aside = [(0, 0)] * (A11.ndim - 2)
+    left = jnp.pad(A11, [*aside, (even, 0), (0, 0)])
+    right = jnp.pad(upper, [*aside, (0, rows - m), (h - m, 0)])
+    lower = jnp.arange(h)[None, :] <= jnp.arange(rows)[:, None] - even
+    folded = jnp.where(jnp.broadcast_to(lower, left.shape), left, right)
+    return jnp.concatenate([folded, A21], axis=-2)
+
+
+def _mirrored(A: Float[Array, "... m m"], *, lower: bool) -> Float[Array, "... m m"]:
+    """One triangle, the diagonal with it, on both sides."""
+    if lower:
+        return jnp.tril(A) + jnp.swapaxes(jnp.tril(A, -1), -1, -2)
+    return jnp.triu(A) + jnp.swapaxes(jnp.triu(A, 1), -1, -2)

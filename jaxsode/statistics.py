@@ -1,0 +1,173 @@
+"""What a fit gathers on the grid, whole: four kinds of state, each with the same four functions.
+
+`MOMENTS` of every location are the method's; one pooled scatter, and all vectors as one set, are what the
+paper's global precision needs; `Pictures` keeps the embedded features themselves, for what is cheaper from the
+pictures' side. States of the same kind merge exactly, in any order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsode.algebra import moments, over_grid, pooled
+from jaxsode.algebra.dual import Dual
+from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.packing import pack_lower, pack_symmetric, unpack_lower, unpack_symmetric
+from jaxsode.algebra.pooled import Pooled
+from jaxsode.algebra.precision import Needs, Shared, Whitener
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Packed:
+    """Moments on the grid with half of each scatter: 2·H·W·k·(k + 1) bytes.
+
+    Attributes:
+        count: (H, W) int32.
+        origin, offset: (H, W, k).
+        scatter: (H, W, r, h), see `jaxsode.algebra.packing`.
+    """
+
+    count: jax.Array
+    origin: jax.Array
+    offset: jax.Array
+    scatter: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pictures:
+    """The embedded features of all pictures.
+
+    Attributes:
+        z: (H, W, N, k).
+    """
+
+    z: jax.Array
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A kind of state that is a sum over pictures.
+
+    Attributes:
+        init: (k, grid) → the state of no pictures.
+        update: (state, z (H, W, N, k), where (N,) bool) → the state with those that count.
+        merge: (state, state) → the state of both.
+        remove: (state, part) → the state without the part.
+    """
+
+    init: Callable[[int, tuple[int, int]], Any]
+    update: Callable[[Any, jax.Array, jax.Array], Any]
+    merge: Callable[[Any, Any], Any]
+    remove: Callable[[Any, Any], Any]
+
+
+def _update_one_set(state: Moments, z: jax.Array, where: jax.Array) -> Moments:
+    H, W, N, k = z.shape
+    everywhere = jnp.broadcast_to(where[None, :], (H * W, N)).reshape(-1)
+    return moments.update(state, z.reshape(-1, k), everywhere)
+
+
+MOMENTS = Statistic(
+    init=lambda k, grid: moments.init(k, grid=grid),
+    update=over_grid(moments.update, in_axes=(0, 0, None)),
+    merge=over_grid(moments.merge),
+    remove=over_grid(moments.remove),
+)
+POOLED = Statistic(
+    init=lambda k, grid: pooled.init(k, grid=grid),
+    update=pooled.update,
+    merge=pooled.merge,
+    remove=pooled.remove,
+)
+ONE_SET = Statistic(
+    init=lambda k, grid: moments.init(k),
+    update=_update_one_set,
+    merge=moments.merge,
+    remove=moments.remove,
+)
+
+STATISTICS: dict[Needs, Statistic] = {"moments": MOMENTS, "pooled": POOLED, "one set": ONE_SET}
+
+
+@jax.jit
+def pack(state: Moments) -> Packed:
+    """The same in half the memory.
+
+    Args:
+        state: moments on the grid.
+    """
+    return Packed(state.count, state.origin, state.offset, pack_symmetric(state.scatter))
+
+
+@jax.jit
+def unpack(packed: Packed) -> Moments:
+    """Moments on the grid again, in memory of their own.
+
+    Args:
+        packed: by `pack`.
+    """
+    # Copies, even where nothing changes: who updates them gives their memory away.
+    vectors = (jnp.copy(x) for x in (packed.count, packed.origin, packed.offset))
+    return Moments(*vectors, unpack_symmetric(packed.scatter))
+
+
+def statistic_of(state: Any) -> Statistic:
+    """The kind of a state that is a sum over pictures.
+
+    Args:
+        state: of a fit, packed or not.
+    """
+    if isinstance(state, Pooled):
+        return POOLED
+    return ONE_SET if isinstance(state, Moments) and state.count.ndim == 0 else MOMENTS
+
+
+def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:
+    """A state of a fit, or a precision, as a file keeps it.
+
+    Args:
+        state: of this page, or a precision.
+
+    Returns:
+        The name of its kind; its arrays by name that have the grid's rows as first axis; the others.
+    """
+    kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
+    if isinstance(state, Whitener) and state.matrix.shape[-1] == state.matrix.shape[-2]:
+        return "triangular", {"packed": _pack_lower(state.matrix)}, {}
+    whole = _KINDS[kind][1]
+    arrays = vars(state.one if isinstance(state, Shared) else state)
+    rows = {name: array for name, array in arrays.items() if name not in whole}
+    return kind, rows, {name: array for name, array in arrays.items() if name in whole}
+
+
+def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
+    """The state, or the precision, that `named` took apart.
+
+    Args:
+        kind: its name.
+        arrays: all of its arrays by name.
+    """
+    if kind == "triangular":
+        return Whitener(_unpack_lower(arrays["packed"]))
+    if kind == "shared":
+        return Shared(Whitener(**arrays))
+    return _KINDS[kind][0](**arrays)
+
+
+_pack_lower, _unpack_lower = jax.jit(pack_lower), jax.jit(unpack_lower)
+
+# By name: the class, and which of its arrays don't begin with the grid's rows.
+_KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "moments": (Packed, ()),
+    "pooled": (Pooled, ("scatter",)),
+    "one set": (Moments, ("count", "origin", "offset", "scatter")),
+    "pictures": (Pictures, ()),
+    "whitener": (Whitener, ()),
+    "shared": (Shared, ("matrix",)),
+    "dual": (Dual, ()),
+}
