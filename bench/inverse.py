@@ -25,7 +25,7 @@ from bench.harness import (
     warm_up,
 )
 from bench.record import Result
-from jaxsode.algebra.pallas_cholesky import pallas_inverse_cholesky
+from jaxsode.kernels.pallas_cholesky import pallas_inverse_cholesky
 
 KS = (100, 448, 50, 200, 300, 10, 20, 1792)  # in order of importance
 LOCATIONS = 64 * 64

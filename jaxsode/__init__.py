@@ -52,8 +52,6 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     if name in _FORMER:
         module, attribute = _FORMER[name]
-        warnings.warn(
-            f"jaxsode.{name} is now jaxsode.{module}.{attribute}", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(f"jaxsode.{name} is now jaxsode.{module}.{attribute}", DeprecationWarning, stacklevel=2)
         return getattr(importlib.import_module(f"jaxsode.{module}"), attribute)
     raise AttributeError(f"module 'jaxsode' has no attribute {name!r}")

@@ -1,10 +1,10 @@
 """Pictures whose state of H·W·k² numbers does not fit into memory: block by block of the grid's rows.
 
-Locations know nothing of each other until the anomaly map. So each block of rows is fitted and scored in turn,
-its state replaces that of the block before, and only the distances stay, H·W numbers a picture. A block is
-written to the detector's folder as soon as it is done, and such a detector scores by reading one block after
-the other. The embedded features, H·W·k a picture, are kept where they fit; else they are computed anew for
-every block.
+Locations know nothing of each other until the anomaly map. So each block of rows is fitted and scored in
+turn, its state replaces that of the block before, and only the distances stay, H·W numbers a picture. A block
+is written to the detector's folder as soon as it is done, and such a detector scores by reading one block
+after the other. The embedded features, H·W·k a picture, are kept where they fit; else they are computed anew
+for every block.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -186,8 +186,7 @@ def score(
 
     Args:
         path: the detector's folder.
-        test: called for batches of feature maps, each with how many of its rows count; for `Saved.open(path)`'s
-            backbone.
+        test: called for batches of feature maps of the saved backbone, each with how many of its rows count.
         memory: bytes for the state of a block.
         backbone: as for `Detector.load`.
         keep: as for `fit_and_score`.

@@ -141,7 +141,8 @@ class Reader:
         self.page = read_page(self.path)
         if self.page.get("format") != FORMAT:
             raise CheckpointError(
-                f"{self.path} is of format {self.page.get('format')}, this version reads {FORMAT}: fit it again"
+                f"{self.path} is of format {self.page.get('format')}, this version reads {FORMAT}: "
+                "fit it again"
             )
         stated = self.page.pop("crc32", None)
         if stated != _crc(self.page):
@@ -154,9 +155,7 @@ class Reader:
             )
         names = {name.split("/")[0] for name in files}
         self._blocks = sorted(
-            (*map(int, name.removeprefix(_ROWS).split("-")), name)
-            for name in names
-            if name.startswith(_ROWS)
+            (*map(int, name.removeprefix(_ROWS).split("-")), name) for name in names if name.startswith(_ROWS)
         )
 
     @property

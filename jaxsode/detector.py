@@ -1,9 +1,9 @@
 """The detector: a backbone, a method and the statistics of good pictures. Fit, then score any picture.
 
 Memory while fitting by the paper's method, whatever the number of pictures: 4·H·W·k² bytes for the scatter,
-which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter; 4·H·W·k
-for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for one batch.
-Memory while scoring: 4·H·W·k² for the whitener, and one batch.
+which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter;
+4·H·W·k for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for
+one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch.
 """
 
 import warnings
@@ -30,7 +30,6 @@ from jaxsode.fitting import (
     accumulate,
     collect,
     embed,
-    extract,
     extract_,
     factorise,
     grid_of,
@@ -318,7 +317,9 @@ class Detector:
         part = accumulate(self._embedded(batches), statistic=statistic, sharding=self._sharding())
         gone = int(_count(part, self.backbone, self.size))
         if gone >= int(self.count):
-            raise ArgumentError(f"{gone} pictures can't be removed from {int(self.count)}: leave at least one")
+            raise ArgumentError(
+                f"{gone} pictures can't be removed from {int(self.count)}: leave at least one"
+            )
         whole = unpack(state) if isinstance(state, Packed) else state
         return self._of_state(jax.jit(statistic.remove)(whole, part))
 
@@ -362,8 +363,9 @@ class Detector:
         return self._of_state(unpack(state) if isinstance(state, Packed) else state, method)
 
     def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
-        """`anomaly_map` of the pictures it was fitted on, each as if it had not been (DESIGN: see
-        `jaxsode.algebra.leave_one_out`).
+        """`anomaly_map` of the pictures it was fitted on, each as if it had not been.
+
+        Exact, without a refit: see `jaxsode.algebra.leave_one_out`.
 
         Args:
             batches: of those pictures, as for `fit`.
@@ -386,10 +388,10 @@ class Detector:
             (B, height, width) float32 for each batch, in order.
 
         Raises:
-            ArgumentError: the precision isn't "local", the detector was fitted without keeping its moments, or
-                on one picture alone.
-            NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for itself,
-                so that nothing is left of the distance in float32.
+            ArgumentError: the precision isn't "local", the detector was fitted without keeping its moments,
+                or on one picture alone.
+            NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for
+                itself, so that nothing is left of the distance in float32.
         """
         state = self._state("leave_one_out")
         if not isinstance(state, Packed) or self.method.precision != "local":
@@ -408,9 +410,9 @@ class Detector:
             if bad := np.argwhere(np.asarray(wrong)[:valid]).tolist():
                 picture, i, j = bad[0]
                 raise NumericalError(
-                    f"picture {done + picture} has no leave-one-out distance at location ({i}, {j}): it was "
-                    "not fitted on, or it stands so far out there, or k is so near to the number of pictures, "
-                    "that rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
+                    f"picture {done + picture} has no leave-one-out distance at location ({i}, {j}): it "
+                    "was not fitted on, or it stands so far out there, or k is so near to the number of "
+                    "pictures, that rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
                 )
             yield np.asarray(maps)[:valid]
             done += valid
@@ -469,8 +471,8 @@ class Detector:
             The detector.
 
         Raises:
-            CheckpointError: no detector there, a damaged one, one of an unknown format, or one with a backbone
-                that this package doesn't know.
+            CheckpointError: no detector there, a damaged one, one of an unknown format, or one with a
+                backbone that this package doesn't know.
             ArgumentError: the grid's rows don't divide evenly among the devices.
         """
         path = Path(path).absolute()
@@ -483,9 +485,7 @@ class Detector:
         shared = (saved.backbone, saved.W)
         if saved.moments:
             state = unpack(state) if isinstance(state, Packed) else state
-            return cls.of_statistics(
-                state, *shared, saved.method, size=saved.size, keep_moments=keep_moments
-            )
+            return cls.of_statistics(state, *shared, saved.method, size=saved.size, keep_moments=keep_moments)
         assert mean is not None
         count = jnp.asarray(saved.count, jnp.int32)
         return cls(*shared, mean, state, count, saved.method, None, saved.size)
@@ -553,7 +553,9 @@ def _method(method: Method | None, old: dict[str, Any]) -> Method:
     if method is not None:
         raise ArgumentError(f"{', '.join(sorted(old))} beside a method: give them to the Method")
     warnings.warn(
-        f"{', '.join(sorted(old))}: give them as Method(…), the third argument", DeprecationWarning, stacklevel=3
+        f"{', '.join(sorted(old))}: give them as Method(…), the third argument",
+        DeprecationWarning,
+        stacklevel=3,
     )
     if (W := old.pop("W", None)) is not None:
         if "embedding" in old:
@@ -602,8 +604,8 @@ def _check_alike(a: Detector, b: Detector) -> None:
     ]
     if differing:
         raise ArgumentError(
-            f"the detectors differ in {', '.join(differing)}: merge only what was fitted alike, with one W and "
-            "one backbone"
+            f"the detectors differ in {', '.join(differing)}: merge only what was fitted alike, with one W "
+            "and one backbone"
         )
 
 

@@ -1,4 +1,4 @@
-"""A detector's page and arrays, as `jaxsode.checkpoint` keeps them: what is written, and what is made of it."""
+"""A detector's page and arrays, as `jaxsode.checkpoint` keeps them: what is written, and what it means."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """What a fit gathers on the grid, whole: four kinds of state, each with the same four functions.
 
 `MOMENTS` of every location are the method's; one pooled scatter, and all vectors as one set, are what the
-paper's global precision needs; `Pictures` keeps the embedded features themselves, for what is cheaper from the
-pictures' side. States of the same kind merge exactly, in any order.
+paper's global precision needs; `Pictures` keeps the embedded features themselves, for what is cheaper from
+the pictures' side. States of the same kind merge exactly, in any order.
 """
 
 from collections.abc import Callable

@@ -68,7 +68,12 @@ def test_written_down_and_read_again(embedding, precision):
 def test_numbers_of_any_kind():
     with jax.enable_x64(True):
         method = Method(epsilon=np.float64(0.01), sigma=np.int64(2), k=np.int32(5), seed=np.uint8(1))
-        assert [type(v) for v in (method.epsilon, method.sigma, method.k, method.seed)] == [float, float, int, int]
+        assert [type(v) for v in (method.epsilon, method.sigma, method.k, method.seed)] == [
+            float,
+            float,
+            int,
+            int,
+        ]
         W = method.matrix(24)
         assert W.dtype == jnp.float32
     np.testing.assert_allclose(W, semi_orthogonal(1, 24, 5), atol=1e-6)

@@ -74,12 +74,19 @@ def _imports(path):
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("jaxsode/algebra", ("jaxsode.algebra", "jaxsode.errors", "jaxsode._typing")),
+        ("jaxsode/kernels", ("jaxsode.kernels", "jaxsode._typing")),
+        ("jaxsode/algebra", ("jaxsode.algebra", "jaxsode.kernels", "jaxsode.errors", "jaxsode._typing")),
         ("jaxsode/metrics", ("jaxsode.metrics", "jaxsode.errors")),
         ("jaxsode/datasets", ("jaxsode.datasets", "jaxsode.errors", "jaxsode.home")),
         (
             "jaxsode/backbones",
-            ("jaxsode.backbones", "jaxsode.errors", "jaxsode.home", "pretrained_conversion"),
+            (
+                "jaxsode.backbones",
+                "jaxsode.kernels",
+                "jaxsode.errors",
+                "jaxsode.home",
+                "pretrained_conversion",
+            ),
         ),
         ("pretrained_conversion", ("pretrained_conversion", "jaxsode.errors", "jaxsode.backbones")),
     ],

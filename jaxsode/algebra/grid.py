@@ -32,8 +32,8 @@ def over_grid(function: Callable[..., Any], *, in_axes: Any = 0, out_axes: Any =
     def mapped(*arguments: Any, **options: Any) -> Any:
         if options:
             raise ArgumentError(
-                f"over_grid takes no keyword ({', '.join(options)}): pass it by position, or bind what is the "
-                "same at all locations with functools.partial"
+                f"over_grid takes no keyword ({', '.join(options)}): pass it by position, or bind what is "
+                "the same at all locations with functools.partial"
             )
         return outer(*arguments)
 
@@ -46,5 +46,7 @@ def _of_width(axes: Any) -> Any:
 
 def _one(axis: int) -> int:
     if axis == -1:
-        raise ArgumentError("over_grid: H can't be the last axis (−1), for W stands behind it: give −2 or less")
+        raise ArgumentError(
+            "over_grid: H can't be the last axis (−1), for W stands behind it: give −2 or less"
+        )
     return axis + 1 if axis < 0 else axis

@@ -12,10 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Bool, Float, Int
-
-# So many outer products are summed within one fused loop: each number of the scatter then goes through
-# memory once for that many pictures.
-_FUSED = 32
+from jaxsode.kernels import sum_of_outer_products
 
 
 @jax.tree_util.register_dataclass
@@ -72,7 +69,7 @@ def of_batch(z: Float[Array, "N k"], where: Bool[Array, " N"] | None = None) -> 
         Moments of those that count.
     """
     count, origin, offset, deviation = centred(z, where)
-    scatter = _outer_products(deviation) - count.astype(z.dtype) * jnp.outer(offset, offset)
+    scatter = sum_of_outer_products(deviation) - count.astype(z.dtype) * jnp.outer(offset, offset)
     return Moments(count, origin, offset, scatter)
 
 
@@ -193,24 +190,3 @@ def covariance(moments: Moments) -> Float[Array, "k k"]:
         (k, k), symmetric, positive semi-definite of rank at most N − 1.
     """
     return moments.scatter / moments.count.astype(moments.scatter.dtype)
-
-
-def _outer_products(d: Float[Array, "N k"]) -> Float[Array, "k k"]:
-    """Σₙ dₙdₙᵀ: over a grid, H·W products of (k, N) and (N, k), each too small for a CPU's library."""
-    return jax.lax.platform_dependent(d, cpu=_fused_sum, default=_matrix_product)
-
-
-def _matrix_product(d: Float[Array, "N k"]) -> Float[Array, "k k"]:
-    return jnp.einsum("ni,nj->ij", d, d, precision=jax.lax.Precision.HIGHEST)
-
-
-def _fused_sum(d: Float[Array, "N k"]) -> Float[Array, "k k"]:
-    # Sums written out are one elementwise loop for the compiler, which vectorises over j and keeps each
-    # number in a register for all the pictures. Longer batches go through it piece by piece.
-    total = jnp.zeros((d.shape[1], d.shape[1]), d.dtype)
-    for start in range(0, d.shape[0], _FUSED):
-        for row in d[start : start + _FUSED]:
-            total = total + row[:, None] * row[None, :]
-        if start + _FUSED < d.shape[0]:
-            total = jax.lax.optimization_barrier(total)
-    return total

@@ -56,6 +56,19 @@ def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
     return Whitener(whitener(moments_.covariance(moments), epsilon))
 
 
+def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whitener:
+    """The precision of the mean of all locations' covariances.
+
+    Args:
+        state: on the grid, of at least one picture.
+        epsilon: ε > 0.
+
+    Returns:
+        The whitener, one for all; NaN where C + εI is not positive definite.
+    """
+    return Whitener(whitener(pooled.covariance(state), epsilon))
+
+
 def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""]) -> Float[Array, "k k"]:
     """M = L⁻¹ of C + εI = LLᵀ (§2.2): it turns z − μ into a vector of unit covariance.
 
@@ -115,15 +128,17 @@ def _eigenvectors(*, largest: bool) -> Spec:
 
 PRECISIONS: dict[str, Spec] = {
     "local": Spec("moments", lambda moments, epsilon, k, key: local(moments, epsilon)),
-    "global": Spec("pooled", lambda state, epsilon, k, key: Whitener(whitener(pooled.covariance(state), epsilon))),
+    "global": Spec(
+        "pooled", lambda state, epsilon, k, key: Whitener(whitener(pooled.covariance(state), epsilon))
+    ),
     "global-one-mean": Spec("one set", lambda moments, epsilon, k, key: local(moments, epsilon)),
     "eigenvectors-lower": _eigenvectors(largest=False),
     "eigenvectors-higher": _eigenvectors(largest=True),
     "dual": Spec("pictures", of_pictures=lambda Y, epsilon, k, key: dual.factorise(Y, epsilon)),
 }
-"""The precisions of the paper's Table 1 by name. "local" is the method; "global" pools the scatters about each
-location's own mean, "global-one-mean" takes all locations' vectors for one set; the eigenvectors are the k
-smallest or largest of each location's C; "dual" is "local" from the pictures' side, cheaper where N < F."""
+"""The precisions of the paper's Table 1 by name. "local" is the method; "global" pools the scatters about
+each location's own mean, "global-one-mean" takes all locations' vectors for one set; the eigenvectors are the
+k smallest or largest of each location's C; "dual" is "local" from the pictures' side, cheaper where N < F."""
 
 EIGENVECTORS = ("eigenvectors-lower", "eigenvectors-higher")
 FULL_RANK = "full-rank"

@@ -3,7 +3,6 @@
 Everything is NHWC. Batch norm does not appear: it is folded into kernel and bias when weights are converted.
 """
 
-from functools import partial
 from typing import Literal
 
 import jax
@@ -12,9 +11,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxsode.backbones.depthwise import depthwise_conv
+from jaxsode import kernels
 from jaxsode.backbones.protocol import Normalisation
-from jaxsode.backbones.winograd import winograd_conv3x3
 
 Padding = int | Literal["SAME"]
 
@@ -43,22 +41,7 @@ def conv2d(
         (N, H', W', C').
     """
     zeros = _zeros_around(x.shape[1:3], kernel.shape[:2], stride, padding)
-    plain = partial(
-        jax.lax.conv_general_dilated,
-        window_strides=(stride, stride),
-        padding=zeros,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-        precision=precision,
-    )
-    # Decided when the program is lowered: what is exported for another platform keeps the plain form.
-    if 1 < groups == x.shape[3] == kernel.shape[3]:
-        depthwise = partial(depthwise_conv, stride=stride, padding=zeros)
-        return jax.lax.platform_dependent(x, kernel, cpu=depthwise, default=plain)
-    if (kernel.shape[:2], stride, padding, groups) == ((3, 3), 1, 1, 1) and _worth_winograd(x, kernel):
-        winograd = partial(winograd_conv3x3, precision=precision)
-        return jax.lax.platform_dependent(x, kernel, cpu=winograd, default=plain)
-    return plain(x, kernel)
+    return kernels.conv2d(x, kernel, stride=stride, padding=zeros, groups=groups, precision=precision)
 
 
 def _zeros_around(
@@ -69,17 +52,6 @@ def _zeros_around(
         return (padding, padding), (padding, padding)
     rows, columns = jax.lax.padtype_to_pads(size, window, (stride, stride), padding)
     return rows, columns
-
-
-def _worth_winograd(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether it saves more than it adds: sums over tiles, and a kernel four times as large.
-
-    Measured on AVX2: no gain at 32 channels, or with an eighth as many tiles of 4 × 4 as channels; 1.5 to 2.5
-    times as fast well above both.
-    """
-    N, H, W, C = x.shape
-    tiles = (N if isinstance(N, int) else 1) * -(-H // 4) * -(-W // 4)  # one picture of a symbolic batch
-    return x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 64 and 4 * tiles >= C
 
 
 class Conv(nnx.Module):

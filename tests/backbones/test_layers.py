@@ -50,7 +50,8 @@ def test_conv2d_agrees_with_loops(height, width, size, stride, same, groups, see
     kernel = rng.standard_normal((size, size, 4 // groups, 8), dtype=np.float32)
     padding = "SAME" if same else size // 2
 
-    ours = conv2d(x, kernel, stride=stride, padding=padding, groups=groups, precision="highest")
+    options = {"stride": stride, "padding": padding, "groups": groups, "precision": "highest"}
+    ours = conv2d(jnp.asarray(x), jnp.asarray(kernel), **options)
 
     np.testing.assert_allclose(ours, looped_conv(x, kernel, stride, padding, groups), rtol=1e-4, atol=1e-4)
 

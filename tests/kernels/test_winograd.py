@@ -7,24 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode.backbones import layers, winograd
 from jaxsode.backbones.layers import conv2d
 from jaxsode.backbones.registry import create
-from jaxsode.backbones.winograd import winograd_conv3x3
+from jaxsode.kernels import convolution, winograd
+from jaxsode.kernels.winograd import winograd_conv3x3
 
 
 def _inputs(n, height, width, channels, out_channels):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, height, width, channels), dtype=np.float32)
-    return x, rng.standard_normal((3, 3, channels, out_channels), dtype=np.float32)
+    kernel = rng.standard_normal((3, 3, channels, out_channels), dtype=np.float32)
+    return jnp.asarray(x), jnp.asarray(kernel)
 
 
 def _direct(x, kernel):
     """Nine shifted products, float64."""
-    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     H, W = x.shape[1:3]
     shifted = [(i, j, padded[:, i : i + H, j : j + W]) for i in range(3) for j in range(3)]
-    return sum(part @ kernel[i, j].astype(np.float64) for i, j, part in shifted)
+    return sum(part @ np.asarray(kernel[i, j], np.float64) for i, j, part in shifted)
 
 
 SHAPES = [
@@ -68,7 +69,7 @@ def test_derivatives_are_those_of_the_plain_convolution():
 
 def test_under_vmap():
     x, kernel = _inputs(6, 8, 8, 32, 32)
-    mapped = jax.vmap(lambda one: winograd_conv3x3(one, kernel))(jnp.asarray(x).reshape(3, 2, 8, 8, 32))
+    mapped = jax.vmap(lambda one: winograd_conv3x3(one, kernel))(x.reshape(3, 2, 8, 8, 32))
     np.testing.assert_allclose(mapped.reshape(x.shape), winograd_conv3x3(x, kernel), rtol=1e-4, atol=1e-4)
 
 
@@ -97,7 +98,7 @@ def test_a_whole_backbone_agrees_with_plain_convolutions(monkeypatch):
     backbone = create("resnet18")
     pictures = np.random.default_rng(0).random((2, 96, 72, 3), dtype=np.float32)
     ours = jax.jit(lambda b, x: b(x))(backbone, pictures)
-    monkeypatch.setattr(layers, "_worth_winograd", lambda x, kernel: False)
+    monkeypatch.setattr(convolution, "_worth_winograd", lambda x, kernel: False)
     plain = jax.jit(lambda b, x: b(x))(backbone, pictures)
     for a, b in zip(ours, plain, strict=True):
         assert 0 < np.linalg.norm(a - b) <= 2e-5 * np.linalg.norm(b)

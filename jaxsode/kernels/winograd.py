@@ -7,11 +7,13 @@ columns; each of the (m + r − 1)² products, taken over channels, is a matrix 
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxsode._typing import Array, Float
 
 _TAPS = 3
 # m, outputs of a tile along either axis: 6 would save a fifth of the products, at three times the error
@@ -22,7 +24,9 @@ _WINDOW = _TILE + _TAPS - 1
 _NUMBERS = 2**23
 
 
-def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.PrecisionLike = None) -> jax.Array:
+def winograd_conv3x3(
+    x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C out"], *, precision: lax.PrecisionLike = None
+) -> Float[Array, "N H W out"]:
     """Cross-correlation with a 3 × 3 kernel, zeros around; within 10⁻⁵ (relative) of the direct sum.
 
     Args:
@@ -35,7 +39,7 @@ def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.Precisio
     """
     N, H, W, C = x.shape
     out_channels = kernel.shape[3]
-    A, G, B = _matrices((0, 1 / 2, -1 / 2, 3 / 2, -3 / 2))
+    A, G, B = _matrices((0.0, 1 / 2, -1 / 2, 3 / 2, -3 / 2))
     rows, columns = -(-H // _TILE), -(-W // _TILE)
     bands, band = _bands(N, rows, _WINDOW**2 * columns * (C + out_channels))
 
@@ -44,7 +48,7 @@ def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.Precisio
     kernel = jnp.matmul(both.astype(np.float32), kernel.reshape(_TAPS**2, -1), precision="highest")
     kernel = kernel.reshape(_WINDOW, _WINDOW, C, out_channels)
 
-    def convolved(x: jax.Array) -> jax.Array:
+    def convolved(x: Array) -> Array:
         """A band of all pictures, p and q being points of rows and columns, i and j places in a tile."""
         y = _combine(B, [_every(x, i, axis=1) for i in range(_WINDOW)], axis=0)  # p N rows W C
         y = _combine(B, [_every(y, j, axis=3) for j in range(_WINDOW)], axis=0)  # q p N rows columns C
@@ -57,7 +61,7 @@ def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.Precisio
     if bands == 1:
         return convolved(x)[:, :H, :W]
 
-    def update(i: jax.Array, y: jax.Array) -> jax.Array:
+    def update(i: Array, y: Array) -> Array:
         first = _TILE * band * i
         window = lax.dynamic_slice_in_dim(x, first, _TILE * (band - 1) + _WINDOW, axis=1)
         return lax.dynamic_update_slice_in_dim(y, convolved(window), first, axis=1)
@@ -68,7 +72,7 @@ def winograd_conv3x3(x: jax.Array, kernel: jax.Array, *, precision: lax.Precisio
     return lax.fori_loop(0, bands, update, y)[:, :H, :W]
 
 
-def _bands(N: int, rows: int, numbers: int) -> tuple[int, int]:
+def _bands(N: Any, rows: int, numbers: int) -> tuple[int, int]:
     """How many bands of how many rows of tiles, where a row of one picture takes so many numbers."""
     if not isinstance(N, int):  # the symbolic batch of an exported program
         return 1, rows
@@ -91,12 +95,12 @@ def _matrices(points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.nda
     return np.array(A), np.array([*G, np.eye(_TAPS)[-1]]), np.array([*B, np.poly(points)[::-1]])
 
 
-def _every(x: jax.Array, first: int, *, axis: int) -> jax.Array:
+def _every(x: Array, first: int, *, axis: int) -> Array:
     """The numbers at one place of all the windows along an axis."""
     return lax.slice_in_dim(x, first, x.shape[axis] - _WINDOW + first + 1, _TILE, axis)
 
 
-def _combine(matrix: np.ndarray, parts: Sequence[jax.Array], *, axis: int) -> jax.Array:
+def _combine(matrix: np.ndarray, parts: Sequence[Array], *, axis: int) -> Array:
     """Σⱼ matrix[i, j] · parts[j], stacked over i.
 
     Written out: XLA makes of it one loop, vectorised over channels. A product with so small a matrix is

@@ -8,10 +8,16 @@ caches; the convolution of XLA's CPU library goes through it number by number.
 import jax
 import jax.numpy as jnp
 
+from jaxsode._typing import Array, Float
+
 
 def depthwise_conv(
-    x: jax.Array, kernel: jax.Array, *, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
-) -> jax.Array:
+    x: Float[Array, "N H W C"],
+    kernel: Float[Array, "rows columns 1 C"],
+    *,
+    stride: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> Float[Array, "N _ _ C"]:
     """Cross-correlation of each channel with its own filter, summed in float32.
 
     Args:

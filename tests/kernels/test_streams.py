@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
-from jaxsode.algebra import streams
-from jaxsode.algebra.streams import in_streams
+from jaxsode.kernels import streams
+from jaxsode.kernels.streams import in_streams
 
 
 @settings(deadline=None, max_examples=15)

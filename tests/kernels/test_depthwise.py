@@ -29,7 +29,7 @@ def test_agrees_with_the_definition(stride, size, channels, shape):
     x = rng.standard_normal((*shape, channels), dtype=np.float32)
     kernel = rng.standard_normal((size, size, 1, channels), dtype=np.float32)
     padding = size // 2
-    got = conv2d(x, kernel, stride=stride, padding=padding, groups=channels)
+    got = conv2d(jnp.asarray(x), jnp.asarray(kernel), stride=stride, padding=padding, groups=channels)
     expected = _direct(x, kernel, stride, [(padding, padding)] * 2)
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
@@ -40,7 +40,7 @@ def test_padding_is_tensorflows():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 8, 7, 16), dtype=np.float32)
     kernel = rng.standard_normal((3, 3, 1, 16), dtype=np.float32)
-    got = conv2d(x, kernel, stride=2, padding="SAME", groups=16)
+    got = conv2d(jnp.asarray(x), jnp.asarray(kernel), stride=2, padding="SAME", groups=16)
     np.testing.assert_allclose(got, _direct(x, kernel, 2, [(0, 1), (1, 1)]), rtol=1e-5, atol=1e-5)
 
 

@@ -1,7 +1,7 @@
 """A = LLᵀ → L⁻¹ as a Pallas kernel for NVIDIA GPUs (Triton): one matrix a program, in registers throughout.
 
-Each number of a matrix goes through memory once. Callable by name; `batched_inverse_cholesky` does not choose
-it, for no GPU was at hand to measure it on. In interpret mode it runs anywhere, slowly.
+Each number of a matrix goes through memory once. Callable by name; `inverse_cholesky` does not choose it,
+for no GPU was at hand to measure it on. In interpret mode it runs anywhere, slowly.
 """
 
 import functools
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Float
-from jaxsode.algebra.blocked_cholesky import blocked_inverse_cholesky
+from jaxsode.kernels.blocked_cholesky import blocked_inverse_cholesky
 
 LARGEST = 128
 """Up to this size a matrix is one program's; 128² numbers are 64 registers for each of 256 threads."""

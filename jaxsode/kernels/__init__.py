@@ -1,0 +1,12 @@
+"""How it is fast, and nothing new in it: each fast form beside its plain twin.
+
+What the algebra and the backbones call is here; which form it takes is decided in `switch`, when a program is
+traced. Needs jax alone, and knows nothing of the paper.
+"""
+
+from jaxsode.kernels.cholesky import inverse_cholesky
+from jaxsode.kernels.convolution import conv2d
+from jaxsode.kernels.outer_products import sum_of_outer_products
+from jaxsode.kernels.switch import plain
+
+__all__ = ["conv2d", "inverse_cholesky", "plain", "sum_of_outer_products"]

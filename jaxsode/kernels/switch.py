@@ -1,0 +1,46 @@
+"""The one place where a fast form or its plain twin is chosen: by the switch, then by the platform."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+
+from jaxsode._typing import Array
+
+# JAX keeps it in the key of every program it has traced: under another value a function is traced anew.
+_plain = jax.make_user_context(default_value=False)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Every kernel in its plain form: `with kernels.plain(): ...`, for an export or to find a kernel's fault.
+
+    Read when a function is traced. What `jax.jit` has traced outside is traced anew inside, and the other way
+    round; a program that is compiled or exported already stays what it is. Holds in the thread that enters
+    it, until it leaves; may be nested.
+    """
+    with _plain(True):
+        yield
+
+
+def choose(
+    *operands: Array,
+    plain: Callable[..., Array],
+    cpu: Callable[..., Array],
+    elsewhere: Callable[..., Array] | None = None,
+) -> Array:
+    """One of several functions that compute the same.
+
+    Args:
+        operands: of the function.
+        plain: taken within `plain()`: in the words of JAX and its libraries.
+        cpu: taken on a CPU. Decided when the program is lowered: what is exported for another platform has
+            that platform's form.
+        elsewhere: taken on every other platform; None is `plain`.
+
+    Returns:
+        The chosen function's result.
+    """
+    if _plain.value:
+        return plain(*operands)
+    return jax.lax.platform_dependent(*operands, cpu=cpu, default=elsewhere or plain)
