@@ -9,7 +9,7 @@ import numpy as np
 from bench.harness import BenchError, Contender, Deadline, TooSlow, race
 from bench.record import Result
 from jaxsode.backbones import registry
-from jaxsode.detector import extract
+from jaxsode.fitting import extract
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

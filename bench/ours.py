@@ -12,7 +12,7 @@ from bench.setting import EPSILON, SIGMA, Equivalent, Parts, Setting, Stage
 from jaxsode.algebra import Moments
 from jaxsode.backbones import registry
 from jaxsode.blocks import fit_and_score, rows_per_block
-from jaxsode.detector import Detector, Settings, extract
+from jaxsode.detector import Detector
 from jaxsode.fitting import accumulate, embed, embedding_matrix, factorise
 from jaxsode.scoring import anomaly_maps, distances
 

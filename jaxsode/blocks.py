@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxsode import checkpoint
 from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.fitting import (
@@ -51,7 +52,7 @@ def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: 
     """
     method, needs = resolved(method, features, pictures)
     k = method.size(features)
-    made = (method.k or 0) * k  # of an eigenvectors' whitener
+    made = (method.k or 0) * k if method.precision in EIGENVECTORS else 0
     if needs == "pictures":
         N = pictures or 0
         # The features twice, as they are put together; the basis of the dual form, or the eigenvectors.

@@ -10,8 +10,7 @@ import psutil
 
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.datasets import Batch, Dataset, batches
-from jaxsode.detector import extract
-from jaxsode.fitting import FeatureMaps
+from jaxsode.fitting import FeatureMaps, extract
 
 _SHARE = 0.4
 

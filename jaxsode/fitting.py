@@ -262,22 +262,27 @@ def _check_rows(grid: tuple[int, ...], sharding: NamedSharding) -> None:
 def _nothing(
     statistic: Statistic,
     state: Any,
-    grid: tuple[int, ...],
+    grid: tuple[int, int],
     rows: int,
     k: int,
     sharding: NamedSharding | None,
 ) -> tuple[Any, jax.Array]:
     """The state of no pictures, unless there is one, and a group (H, W, rows, k) with nothing in it."""
+    if sharding is not None:
+        _check_rows(grid, sharding)
+    nothing, group = _zeros(statistic if state is None else None, grid, rows, k, sharding)
+    return nothing if state is None else state, group
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _zeros(
+    statistic: Statistic | None, grid: tuple[int, int], rows: int, k: int, sharding: NamedSharding | None
+) -> tuple[Any, jax.Array]:
+    state = None if statistic is None else statistic.init(k, grid)
+    group = jnp.zeros((*grid, rows, k), jnp.float32)
     if sharding is None:
-        made = state if state is not None else statistic.init(k, (grid[0], grid[1]))
-        return made, jnp.zeros((*grid, rows, k), jnp.float32)
-    _check_rows(grid, sharding)
-    shapes = jax.eval_shape(lambda: statistic.init(k, (grid[0], grid[1])))
-    over = jax.tree.map(lambda x: _over(x.shape, grid, sharding), shapes)
-    if state is None:
-        state = jax.jit(statistic.init, static_argnums=(0, 1), out_shardings=over)(k, (grid[0], grid[1]))
-    zeros = jax.jit(lambda: jnp.zeros((*grid, rows, k), jnp.float32), out_shardings=sharding)
-    return state, zeros()
+        return state, group
+    return jax.tree.map(lambda x: _kept(x, _over(x.shape, grid, sharding)), state), _kept(group, sharding)
 
 
 def _over(shape: tuple[int, ...], grid: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:

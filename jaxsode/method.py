@@ -64,7 +64,7 @@ class Method:
             raise ArgumentError(
                 f"precision {self.precision!r} chooses its k directions itself: set embedding to identity"
             )
-        self._check_k(given)
+        self._check_k()
         if given:
             if self.seed is not None:
                 raise ArgumentError(f"seed = {self.seed} with a W that is given: leave the seed out")
@@ -183,7 +183,7 @@ class Method:
         self._set(embedding=jnp.asarray(W, jnp.float32))
         return True
 
-    def _check_k(self, given: bool) -> None:
+    def _check_k(self) -> None:
         k = self.k
         if k is not None:
             if isinstance(k, bool) or not isinstance(k, int | np.integer):
@@ -191,8 +191,8 @@ class Method:
             if k < 1:
                 raise ArgumentError(f"k = {k} is below 1: choose 1 ≤ k ≤ the number of features")
             self._set(k=int(k))
-        if given and not isinstance(self.embedding, str):
-            columns = self.embedding.shape[1]  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(self.embedding, jax.Array):
+            columns = self.embedding.shape[1]
             if k is not None and k != columns:
                 raise ArgumentError(f"k = {k} with a W of {columns} columns: leave k out")
             self._set(k=columns)

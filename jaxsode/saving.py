@@ -29,7 +29,7 @@ def fingerprint(backbone: Backbone) -> str:
     for leaf in jax.tree.leaves(backbone):
         array = np.asarray(leaf)
         digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Block by block of rows, the maps are those of the whole detector."""
+"""Block by block of rows, the maps are those of the whole detector; and so it is saved, and scored again."""
 
 import jax
 import numpy as np
@@ -6,11 +6,14 @@ import pytest
 from tiny import Tiny, pictures
 
 from jaxsode import Detector, Method
-from jaxsode.blocks import fit_and_score, rows_per_block, state_bytes
-from jaxsode.detector import extract
-from jaxsode.errors import ArgumentError, DataError
+from jaxsode.algebra.precision import PRECISIONS
+from jaxsode.blocks import fit_and_score, rows_per_block, score, state_bytes
+from jaxsode.errors import ArgumentError, CheckpointError, DataError
+from jaxsode.fitting import _factorise, extract
 
 BACKBONE = Tiny.make()
+METHOD = Method(k=6)
+LOCAL = [name for name, spec in PRECISIONS.items() if spec.needs not in ("pooled", "one set")]
 
 
 def _batches(array, step, calls=None):
@@ -25,38 +28,92 @@ def _batches(array, step, calls=None):
     return make
 
 
+def _stacked(maps):
+    return np.concatenate([batch[:valid] for batch, valid in maps])
+
+
+def _method(precision):
+    if precision == "local":
+        return METHOD
+    return Method(embedding="identity", precision=precision, k=5 if "eigen" in precision else None)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 5, 8])
 @pytest.mark.parametrize("keep", [True, False])
 def test_equals_the_whole(rows, keep):
     train, test = pictures(10), pictures(5, seed=1)
-    W = semi_orthogonal(0, 24, 6)
-    whole = np.asarray(Detector.fit([train], BACKBONE, Method(embedding=W)).anomaly_map(test))
+    whole = np.asarray(Detector.fit([train], BACKBONE, METHOD).anomaly_map(test))
     calls = []
-    maps = fit_and_score(_batches(train, 4, calls), _batches(test, 2), W, size=(32, 24), rows=rows, keep=keep)
+    maps = _stacked(
+        fit_and_score(
+            _batches(train, 4, calls),
+            _batches(test, 2),
+            BACKBONE,
+            METHOD,
+            size=(32, 24),
+            rows=rows,
+            keep=keep,
+        )
+    )
     assert maps.shape == (5, 32, 24)
     assert np.linalg.norm(maps - whole) <= 1e-5 * np.linalg.norm(whole)
-    assert len(calls) == (1 if keep else 1 + -(-8 // rows))
+    assert len(calls) == (1 if keep else -(-8 // rows))
+
+
+@pytest.mark.parametrize("moments", [True, False])
+@pytest.mark.parametrize("precision", LOCAL)
+def test_saved_as_it_is_fitted_and_scored_as_it_is_read(precision, moments, tmp_path):
+    method, train, test = _method(precision), pictures(10), pictures(5, seed=1)
+    whole = Detector.fit([train], BACKBONE, method, keep_moments=moments)
+    expected = np.asarray(whole.anomaly_map(test))
+    options = {"size": (32, 24), "rows": 3, "pictures": 10, "keep_moments": moments}
+    fitted = fit_and_score(_batches(train, 4), None, BACKBONE, method, path=tmp_path / "detector", **options)
+    assert list(fitted) == []
+    memory = state_bytes((2, 6), method, 24, 10)
+    for maps in (
+        _stacked(score(tmp_path / "detector", _batches(test, 2), memory=memory, backbone=BACKBONE)),
+        Detector.load(tmp_path / "detector", backbone=BACKBONE).anomaly_map(test),
+    ):
+        assert np.linalg.norm(maps - expected) <= 1e-5 * np.linalg.norm(expected)
+    loaded = Detector.load(tmp_path / "detector", backbone=BACKBONE)
+    assert (int(loaded.count), loaded.method) == (10, whole.method)
+    assert (loaded.statistics is None) == (not moments)
+    with pytest.raises(CheckpointError, match="exists already"):
+        list(fit_and_score(_batches(train, 4), None, BACKBONE, method, path=tmp_path / "detector", **options))
+
+
+def test_nothing_is_left_of_one_that_failed(tmp_path):
+    bad = pictures(4).astype(np.float32) / 255
+    bad[:, 24:] = np.nan
+    with pytest.raises(ArithmeticError):
+        list(
+            fit_and_score(
+                _batches(bad, 4), None, BACKBONE, METHOD, size=(32, 24), rows=2, path=tmp_path / "detector"
+            )
+        )
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_last_block_compiles_nothing():
     jax.clear_caches()
     train = _batches(pictures(4), 4)
-    with jax.log_compiles(False):
-        fit_and_score(train, train, semi_orthogonal(0, 24, 6), size=(32, 24), rows=3)
-    from jaxsode.fitting import _factorise
-
+    list(fit_and_score(train, train, BACKBONE, METHOD, size=(32, 24), rows=3))
     assert _factorise._cache_size() == 1
 
 
 def test_how_many_rows_fit():
-    one = state_bytes((1, 64), 100)
-    assert rows_per_block((64, 64), 100, 10 * one) == 10
-    assert rows_per_block((64, 64), 100, 40 * one) == 32  # rather than 40 and 24
-    assert rows_per_block((64, 64), 100, 1000 * one) == 64
+    method = Method(k=100)
+    one = state_bytes((1, 64), method, 448)
+    assert one == 4 * 64 * (100 * 100 + 100 * 101 // 2 + 34 * 100)
+    assert rows_per_block((64, 64), method, 448, 10 * one) == 10
+    assert rows_per_block((64, 64), method, 448, 40 * one) == 32  # rather than 40 and 24
+    assert rows_per_block((64, 64), method, 448, 1000 * one) == 64
     with pytest.raises(ArgumentError, match="can't hold one row"):
-        rows_per_block((64, 64), 100, one - 1)
+        rows_per_block((64, 64), method, 448, one - 1)
+    with pytest.raises(ArgumentError, match="one for all locations and can't be done in blocks"):
+        rows_per_block((64, 64), Method(precision="global"), 448, 10**6)
 
 
 def test_nothing_to_fit_on():
     with pytest.raises(DataError, match="no pictures to fit on"):
-        fit_and_score(list, _batches(pictures(1), 1), semi_orthogonal(0, 24, 6), size=(32, 24), rows=2)
+        list(fit_and_score(list, _batches(pictures(1), 1), BACKBONE, METHOD, size=(32, 24), rows=2))

@@ -10,8 +10,8 @@ from tiny import Tiny, pictures
 from jaxsode import Detector, Method, load_backbone
 from jaxsode.algebra.distance import anomaly_map
 from jaxsode.datasets import Batch
-from jaxsode.detector import extract
 from jaxsode.errors import ArgumentError, DataError, NumericalError
+from jaxsode.fitting import extract
 
 BACKBONE = Tiny.make()
 
@@ -41,7 +41,9 @@ def _plain(train, test, W, *, epsilon=0.01, sigma=4.0):
 def test_agrees_with_the_plain_method(embedding):
     train, test = pictures(40), pictures(3, seed=1)
     detector = Detector.fit(
-        [train[:16], train[16:32], train[32:]], BACKBONE, Method(k=9, embedding=embedding, seed=3)
+        [train[:16], train[16:32], train[32:]],
+        BACKBONE,
+        Method(k=None if embedding == "identity" else 9, embedding=embedding, seed=3),
     )
     expected = _plain(train, test, detector.W)
     got = np.asarray(detector.anomaly_map(test))
@@ -56,7 +58,7 @@ def test_any_batching_gives_the_same_detector():
         parts = Detector.fit((train[i : i + step] for i in range(0, 70, step)), BACKBONE, Method(k=5))
         np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(parts.whitener, whole.whitener, rtol=1e-3, atol=1e-3)
-        assert parts.settings == whole.settings
+        assert (parts.method, int(parts.count)) == (whole.method, 70)
 
 
 def test_padding_of_a_batch_counts_for_nothing():
@@ -68,7 +70,7 @@ def test_padding_of_a_batch_counts_for_nothing():
     ]
     a, b = Detector.fit(batches, BACKBONE, Method(k=4)), Detector.fit([train], BACKBONE, Method(k=4))
     np.testing.assert_allclose(a.whitener, b.whitener, rtol=1e-3, atol=1e-4)
-    assert a.settings.pictures == 10
+    assert int(a.count) == 10
 
 
 def test_bytes_floats_and_grey():
@@ -123,11 +125,11 @@ def test_features_and_embeddings_from_a_buffer_that_is_used_again():
         np.testing.assert_array_equal(one[0], other[0])
     W = _aligned((24, 4), np.float32)
     W[...] = np.eye(24, dtype=np.float32)[:, :4]
-    options = {"size": (128, 96), "W": W}
-    expected = Detector.fit_features(((m, 8) for m in features), BACKBONE, **options)
-    buffers = zip(*[_through_one_buffer([m[i] for m in features]) for i in range(2)], strict=True)
-    detector = Detector.fit_features(((m, 8) for m in buffers), BACKBONE, **options)
+    method, size = Method(embedding=W), (128, 96)
     W[...] = np.nan
+    expected = Detector.fit_features(((m, 8) for m in features), BACKBONE, method, size=size)
+    buffers = zip(*[_through_one_buffer([m[i] for m in features]) for i in range(2)], strict=True)
+    detector = Detector.fit_features(((m, 8) for m in buffers), BACKBONE, method, size=size)
     np.testing.assert_array_equal(detector.whitener, expected.whitener)
     np.testing.assert_array_equal(detector.W, np.eye(24, dtype=np.float32)[:, :4])
 
@@ -145,8 +147,7 @@ def test_a_given_embedding():
     W = jnp.eye(24)[:, :3]
     detector = Detector.fit([pictures(12)], BACKBONE, Method(embedding=W))
     np.testing.assert_array_equal(detector.W, W)
-    assert detector.settings.embedding == "given"
-    assert detector.settings.seed is None
+    assert detector.method == Method(embedding="given", k=3)
     with pytest.raises(ArgumentError, match="24 features want"):
         Detector.fit([pictures(12)], BACKBONE, Method(embedding=jnp.ones((23, 3))))
 
@@ -160,22 +161,35 @@ def test_one_picture_and_constant_pictures():
         assert np.asarray(detector.anomaly_map(train[:1])).max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"epsilon": 0.0}, ArgumentError, "epsilon = 0.0 is not above 0"),
-        ({"epsilon": float("nan")}, ArgumentError, "epsilon = nan"),
-        ({"epsilon": 1e39}, ArgumentError, "epsilon = 1e[+]39 is not above 0 and finite"),
-        ({"sigma": -1.0}, ArgumentError, "sigma = -1.0 is not at least 0"),
-        ({"sigma": float("inf")}, ArgumentError, "sigma = inf"),
-        ({"k": 25}, ArgumentError, "k = 25 exceeds the 24 features"),
-        ({"k": 0}, ArgumentError, "k = 0 is below 1"),
-        ({"embedding": "pca"}, ArgumentError, "'pca' is unknown"),
-    ],
-)
-def test_settings_out_of_range(arguments, error, words):
-    with pytest.raises(error, match=words):
-        Detector.fit([pictures(4)], BACKBONE, **arguments)
+def test_k_beyond_the_features():
+    with pytest.raises(ArgumentError, match="k = 25 exceeds the 24 features"):
+        Detector.fit([pictures(4)], BACKBONE, Method(k=25))
+
+
+def test_layers_must_be_the_backbones():
+    backbone = load_backbone("resnet18", weights="random", layers=(1, 2))
+    detector = Detector.fit([pictures(2)], backbone, Method(k=4, layers=(1, 2)))
+    assert detector.method.layers == (1, 2)
+    with pytest.raises(ArgumentError, match=r"layers \(1,\) and the backbone of \(1, 2\)"):
+        Detector.fit([pictures(2)], backbone, Method(k=4, layers=(1,)))
+
+
+def test_the_former_keywords_still_fit_for_one_release():
+    W = np.eye(24, dtype=np.float32)[:, :3]
+    for old, method in (({"k": 4, "seed": 3}, Method(k=4, seed=3)), ({"W": W}, Method(embedding=W))):
+        with pytest.warns(DeprecationWarning, match="give them as Method"):
+            detector = Detector.fit([pictures(12)], BACKBONE, **old)
+        expected = Detector.fit([pictures(12)], BACKBONE, method)
+        np.testing.assert_array_equal(detector.whitener, expected.whitener)
+        with pytest.warns(DeprecationWarning, match="settings is now"):
+            assert detector.settings.pictures == 12
+    for old, words in (({"embedding": "none"}, "both W and"), ({"k": 7}, "k = 7 with a W of 3")):
+        with pytest.raises(ArgumentError, match=words), pytest.warns(DeprecationWarning, match="W"):
+            Detector.fit([pictures(4)], BACKBONE, W=W, **old)
+    with pytest.raises(ArgumentError, match="epsilon beside a method"):
+        Detector.fit([pictures(4)], BACKBONE, Method(), epsilon=0.1)
+    with pytest.raises(TypeError, match="epsylon"):
+        Detector.fit([pictures(4)], BACKBONE, epsylon=0.1)
 
 
 @pytest.mark.parametrize(

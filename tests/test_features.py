@@ -6,8 +6,8 @@ from miniature import kolektor
 from tiny import Tiny
 
 from jaxsode import datasets
-from jaxsode.detector import extract
 from jaxsode.features import Features
+from jaxsode.fitting import extract
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode import Detector, Method, datasets, load_backbone, over_grid
-from jaxsode.algebra import covariance, mahalanobis, project_then_align
-from jaxsode.detector import extract
-from jaxsode.fitting import accumulate, embed
+from jaxsode import Detector, Method, datasets, load_backbone
+from jaxsode.algebra import over_grid
+from jaxsode.algebra.distance import mahalanobis
+from jaxsode.algebra.moments import covariance
+from jaxsode.algebra.pyramid import project_then_align
+from jaxsode.fitting import accumulate, embed, extract
 from jaxsode.metrics import evaluate
 
 K, EPSILON = 100, 0.01
@@ -56,8 +58,9 @@ def fitted(dataset, backbone, reference):
     moments = accumulate((embed(W, extract(backbone, batch.pictures)), batch.valid) for batch in batches)
     coarse = jax.tree.map(lambda x: x[::44, ::32], moments)
     C = np.asarray(over_grid(covariance)(coarse))
-    detector = Detector.of_moments(moments, backbone, W, Method(epsilon=EPSILON), size=dataset.size)
-    assert detector.settings.pictures == 230
+    method = Method(embedding=reference["W"], epsilon=EPSILON)
+    detector = Detector.of_statistics(moments, backbone, W, method, size=dataset.size)
+    assert int(detector.count) == 230
     return detector, C
 
 
@@ -127,4 +130,4 @@ def test_a_whitener_whitens_what_it_was_fitted_on(fitted, reference):
     for place in np.ndindex(C.shape[:2]):
         np.testing.assert_allclose(M[place] @ C[place] @ M[place].T, np.eye(K), atol=5e-3)
     assert detector.W.shape == (sum(detector.backbone.channels), K)
-    assert detector.settings.embedding == "given"
+    assert detector.method.embedding == "given"

@@ -121,7 +121,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     Returns:
         Moments with N = N_a + N_b; either may be empty.
     """
-    count, offset, delta, share = merged_mean(a, b)
+    count, offset, delta, share = merged_mean((a.count, a.origin, a.offset), (b.count, b.origin, b.offset))
     return Moments(
         count=count,
         origin=jnp.where(a.count > 0, a.origin, b.origin),
@@ -130,22 +130,27 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
+Centre = tuple[Int[Array, ""], Float[Array, " k"], Float[Array, " k"]]
+"""Count, origin and offset."""
+
+
 def merged_mean(
-    a: Moments, b: Moments
+    a: Centre, b: Centre
 ) -> tuple[Int[Array, ""], Float[Array, " k"], Float[Array, " k"], Float[Array, ""]]:
     """What the union's moments have besides the scatter.
 
     Args:
-        a: of the one set, whose origin is kept unless it is empty.
+        a: count, origin (k,) and offset (k,) of the one set, whose origin is kept unless it is empty.
         b: of the other.
 
     Returns:
         The count, the offset (k,) from the origin that is kept, δ = μ_b − μ_a (k,), and N_b / N ().
     """
-    count = a.count + b.count
-    share = b.count.astype(a.offset.dtype) / jnp.maximum(count, 1).astype(a.offset.dtype)
-    delta = (b.origin - a.origin) + (b.offset - a.offset)
-    return count, jnp.where(a.count > 0, a.offset + delta * share, b.offset), delta, share
+    (count_a, origin_a, offset_a), (count_b, origin_b, offset_b) = a, b
+    count = count_a + count_b
+    share = count_b.astype(offset_a.dtype) / jnp.maximum(count, 1).astype(offset_a.dtype)
+    delta = (origin_b - origin_a) + (offset_b - offset_a)
+    return count, jnp.where(count_a > 0, offset_a + delta * share, offset_b), delta, share
 
 
 def remove(moments: Moments, part: Moments) -> Moments:

@@ -99,7 +99,9 @@ def merge(a: Pooled, b: Pooled) -> Pooled:
     Returns:
         The state with N = N_a + N_b; either may be empty.
     """
-    count, offset, delta, share = over_grid(moments.merged_mean)(_local(a), _local(b))
+    count, offset, delta, share = over_grid(moments.merged_mean)(
+        (a.count, a.origin, a.offset), (b.count, b.origin, b.offset)
+    )
     weight = a.count.astype(share.dtype) * share
     return Pooled(
         count=count,
@@ -143,12 +145,6 @@ def covariance(state: Pooled) -> Float[Array, "k k"]:
     """
     # In floating point: locations times pictures may be more than an int32 holds.
     return state.scatter / jnp.sum(state.count.astype(state.scatter.dtype))
-
-
-def _local(state: Pooled) -> moments.Moments:
-    """Moments on the grid whose scatter nobody looks at."""
-    none = jnp.zeros((*state.count.shape, 0, 0), state.scatter.dtype)
-    return moments.Moments(state.count, state.origin, state.offset, none)
 
 
 def _product(a: Float[Array, "H W *N k"], b: Float[Array, "H W *N k"]) -> Float[Array, "k k"]:
