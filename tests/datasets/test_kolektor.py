@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxsode import datasets
-from jaxsode.datasets import Dataset, batches
+from jaxsode.datasets import Dataset, Split, batches
 from jaxsode.datasets.kolektor import FOLDS
 from jaxsode.errors import DataError
 
@@ -66,12 +66,15 @@ def test_what_a_dataset_says_of_itself(as_folder: Maker, files: Files):
     assert dataset.name == "kolektor"
     assert dataset.size == (704, 256)
     assert dataset.channels == 1
-    assert dataset.folds == ("1", "2", "3")
+    assert tuple(dataset.splits) == ("1", "2", "3")
     assert dataset.paper_full_mask
     assert [example.name for example in dataset.examples] == [
         f"{unit}/Part{part}" for unit in ("kos01", "kos02", "kos05") for part in range(3)
     ]
     assert [example.defective for example in dataset.examples] == [False, False, True] * 3
+    assert [example.kind for example in dataset.examples] == ["good", "good", "crack"] * 3
+    assert [example.group for example in dataset.examples] == [*"222", *"111", *"333"]
+    assert {example.part for example in dataset.examples} == {""}
     assert dataset.picture(4).shape == (704, 256, 1)
     assert dataset.mask(5).shape == (704, 256)
     assert dataset.mask(5).max() == 255
@@ -80,12 +83,9 @@ def test_what_a_dataset_says_of_itself(as_folder: Maker, files: Files):
 
 def test_folds(as_folder: Maker, files: Files):
     dataset = load(as_folder(files))
-    assert dataset.split("1", "test").indices == (3, 4, 5)
-    assert dataset.split("2", "test").indices == (0, 1, 2)
-    assert dataset.split("3", "test").indices == (6, 7, 8)
-    assert dataset.split("1", "train").indices == (0, 1, 6, 7)
-    assert dataset.split("2", "train").indices == (3, 4, 6, 7)
-    assert dataset.split("3", "train").indices == (0, 1, 3, 4)
+    assert dataset.split("1") == Split("1", train=(0, 1, 6, 7), test=(3, 4, 5))
+    assert dataset.split("2") == Split("2", train=(3, 4, 6, 7), test=(0, 1, 2))
+    assert dataset.split("3") == Split("3", train=(0, 1, 3, 4), test=(6, 7, 8))
 
 
 def test_order_is_by_number(as_folder: Maker, files: Files):
@@ -268,18 +268,17 @@ def test_a_zip_of_something_else(as_zip: Maker):
 
 def test_a_fold_without_pictures(as_folder: Maker, files: Files):
     dataset = load(as_folder({n: c for n, c in files.items() if not n.startswith("kos05")}))
-    assert len(dataset.split("1", "test")) == 3
-    with pytest.raises(DataError, match=r"^kolektor: fold 3 has no pictures to test on in .*published: "):
-        dataset.split("3", "test")
-    assert len(dataset.split("3", "train")) == 4
+    assert len(dataset.split("1").test) == 3
+    with pytest.raises(DataError, match=r"^kolektor: 3 has no pictures to test on in .*published: "):
+        dataset.split("3")
 
 
 def test_a_fold_without_good_pictures_to_train_on(as_folder: Maker, files: Files):
     defective = {
         n: c for n, c in files.items() if n.startswith("kos02") or n.split("/")[1].startswith("Part2")
     }
-    with pytest.raises(DataError, match=r"^kolektor: fold 1 has no good pictures to train on in "):
-        load(as_folder(defective)).split("1", "train")
+    with pytest.raises(DataError, match=r"^kolektor: 1 has no good pictures to train on in "):
+        load(as_folder(defective)).split("1")
 
 
 def test_every_unit_is_in_one_fold():
@@ -294,12 +293,12 @@ def real(real_data: Path) -> Dataset:
 def test_the_published_data(real: Dataset, real_data: Path):
     with (real_data / "data" / "kolektor_folds.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert [(e.name, e.fold, e.defective) for e in real.examples] == [
+    assert [(e.name, e.group, e.defective) for e in real.examples] == [
         (f"{row['unit']}/{row['part']}", row["fold"], row["defective"] == "1") for row in rows
     ]
     assert len(real.examples) == 399
-    assert [len(real.split(fold, "train")) for fold in real.folds] == [230, 229, 235]
-    assert [len(real.split(fold, "test")) for fold in real.folds] == [135, 136, 128]
+    assert [len(split.train) for split in real.splits.values()] == [230, 229, 235]
+    assert [len(split.test) for split in real.splits.values()] == [135, 136, 128]
     reference = np.load(real_data / "reference" / "fold1_k100.npz")
     names = [example.name for example in real.examples]
     assert np.array_equal(

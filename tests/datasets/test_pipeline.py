@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxsode.datasets import Dataset, Example, batches
+from jaxsode.datasets import Dataset, Example, Split, batches
 from jaxsode.errors import ArgumentError, DataError
 
 COUNT, HEIGHT, WIDTH = 13, 6, 4
@@ -33,15 +33,23 @@ class Numbered:
         return {"picture": picture[:45] if index == self.damaged else picture, "mask": mask}
 
 
+def example(index: int) -> Example:
+    odd = index % 2 == 1
+    return Example(f"picture{index}", "all", "odd" if odd else "good", part="", defective=odd)
+
+
 def dataset(records: Numbered) -> Dataset:
     return Dataset(
         name="numbers",
         size=(HEIGHT, WIDTH),
         channels=3,
-        folds=("all",),
         paper_full_mask=False,
-        examples=tuple(Example(f"picture{i}", i % 2 == 1, "all") for i in range(COUNT)),
-        splits={("all", "train"): tuple(range(0, COUNT, 2)), ("all", "test"): ()},
+        examples=tuple(example(i) for i in range(COUNT)),
+        splits={
+            "every": Split("every", tuple(range(0, COUNT, 2)), tuple(range(COUNT))),
+            "no test": Split("no test", (0,), ()),
+            "no train": Split("no train", (), (0,)),
+        },
         records=records,
         source="memory",
     )
@@ -167,12 +175,10 @@ def test_an_index_that_is_not_the_data_sets(index: int):
 
 def test_splits():
     numbers = dataset(Numbered())
-    split = numbers.split("all", "train")
-    assert split.indices == tuple(range(0, COUNT, 2))
-    assert len(split) == 7
-    with pytest.raises(DataError, match=r"^numbers: fold all has no pictures to test on in memory: "):
-        numbers.split("all", "test")
-    with pytest.raises(ArgumentError, match=r"^numbers has no fold '4': choose one of all$"):
-        numbers.split("4", "test")
-    with pytest.raises(ArgumentError, match=r"^a fold has no part 'validation': choose train or test$"):
-        numbers.split("all", "validation")  # pyright: ignore[reportArgumentType]
+    assert numbers.split("every") == numbers.splits["every"]
+    with pytest.raises(DataError, match=r"^numbers: no test has no pictures to test on in memory: complete"):
+        numbers.split("no test")
+    with pytest.raises(DataError, match=r"^numbers: no train has no good pictures to train on in memory: "):
+        numbers.split("no train")
+    with pytest.raises(ArgumentError, match=r"^numbers has no split '4': choose one of every, no test, "):
+        numbers.split("4")
