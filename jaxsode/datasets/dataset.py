@@ -31,7 +31,7 @@ class Record:
 
     example: Example
     picture: bytes
-    mask: bytes
+    mask: bytes = b""  # where there is none
 
 
 class Records(Protocol):
@@ -61,7 +61,7 @@ class Dataset:
             is exactly full (= 255), rather than where it is above one half.
         examples: what is known of each picture, in a stable order.
         splits: by name, in the order in which they are reported.
-        records: `records[index]` has the encoded files, "picture" and "mask".
+        records: `records[index]` has the encoded files, "picture" and, unless there is none, "mask".
         source: where the pictures came from, for messages.
     """
 
@@ -105,13 +105,20 @@ class Dataset:
         encoded = self.records[index]["picture"]
         return decode_picture(encoded, size=size or self.size, channels=self.channels, where=where)
 
-    def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """The mask of picture `index`, resized to `size` as the picture is, as uint8 (height, width).
 
-        255 is defective and 0 is good; resizing leaves values between them at the edges.
+        255 is defective and 0 is good; resizing leaves values between them at the edges. A good picture
+        needs no file: its mask is 0.
+
+        Returns:
+            The mask; None for a defective picture of which nobody drew one.
 
         Raises:
             DataError: the prepared data are damaged.
         """
-        where = f"{self.name}: mask of {self.examples[index].name}"
-        return decode_mask(self.records[index]["mask"], size=size or self.size, where=where)
+        example = self.examples[index]
+        if encoded := self.records[index].get("mask"):
+            where = f"{self.name}: mask of {example.name}"
+            return decode_mask(encoded, size=size or self.size, where=where)
+        return None if example.defective else np.zeros(size or self.size, np.uint8)

@@ -22,15 +22,17 @@ def png(pixels: np.ndarray) -> bytes:
 class Numbered:
     """Picture i is i everywhere, its mask 255 where i is odd. Counts what is read."""
 
-    def __init__(self, damaged: int | None = None):
+    def __init__(self, damaged: int | None = None, unmasked: frozenset[int] = frozenset()):
         self.damaged = damaged
+        self.unmasked = unmasked
         self.read: list[int] = []
 
     def __getitem__(self, index: int, /) -> dict[str, bytes]:
         self.read.append(index)
         picture = png(np.full((HEIGHT, WIDTH, 3), index, np.uint8))
         mask = png(np.full((HEIGHT, WIDTH), 255 * (index % 2), np.uint8))
-        return {"picture": picture[:45] if index == self.damaged else picture, "mask": mask}
+        files = {"picture": picture[:45] if index == self.damaged else picture}
+        return files if index in self.unmasked else files | {"mask": mask}
 
 
 def example(index: int) -> Example:
@@ -90,10 +92,13 @@ def test_every_picture_once_in_order_and_padded(
         assert (batch.pictures == np.array(expected, np.uint8)[:, None, None, None]).all()
         if with_masks:
             assert batch.masks is not None
+            assert batch.masked is not None
+            assert batch.masked.tolist() == [True] * batch_size
             assert batch.masks.shape == (batch_size, HEIGHT, WIDTH)
             assert (batch.masks == np.array([255 * (i % 2) for i in expected], np.uint8)[:, None, None]).all()
         else:
             assert batch.masks is None
+            assert batch.masked is None
         seen += batch.indices
     assert seen == indices
     assert calls == [
@@ -107,6 +112,24 @@ def test_another_size():
     assert batch.pictures.shape == (1, 9, 5, 3)
     assert batch.masks is not None
     assert batch.masks.shape == (1, 9, 5)
+
+
+def test_a_mask_that_nobody_drew():
+    numbers = dataset(Numbered(unmasked=frozenset({2, 3, 5})))
+    assert numbers.mask(1) is not None
+    assert numbers.mask(3) is None
+    good = numbers.mask(2, size=(9, 5))
+    assert good is not None
+    assert (good.dtype, good.shape, good.any()) == (np.uint8, (9, 5), False)
+    (batch,) = batches(numbers, [3, 2, 1, 5], batch_size=6, with_masks=True)
+    assert batch.masks is not None
+    assert batch.masked is not None
+    assert batch.masks.dtype == np.uint8
+    assert batch.masks.max(axis=(1, 2)).tolist() == [0, 0, 255, 0, 0, 0]
+    assert batch.masked.tolist() == [False, True, True, False, False, False]
+    (batch,) = batches(numbers, [3], batch_size=2, with_masks=True)
+    assert batch.masks is not None
+    assert batch.masks.shape == (2, HEIGHT, WIDTH)
 
 
 def test_prefetch_is_bounded():
