@@ -48,9 +48,7 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     """
     files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
     pairs = _pairs(files)
-    key = fingerprint(
-        files, ((f"{unit}/{part} {i}", name) for unit, part, *both in pairs for i, name in enumerate(both))
-    )
+    key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
     examples, records = prepared("kolektor", key, lambda: _records(files, pairs, progress))
     return Dataset(
         name="kolektor",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxsode import datasets
-from jaxsode.datasets import Dataset, Split, batches
+from jaxsode.datasets import Dataset, Split, batches, kolektor
 from jaxsode.datasets.kolektor import FOLDS
 from jaxsode.errors import DataError
 
@@ -58,7 +58,7 @@ def test_folder_and_zip_are_the_same(
     archive = as_zip(files)
     others = [folder, archive, archive.parent]
     assert all(everything(load(path)) == everything(direct) for path in others)
-    assert len(prepared_folders(own_home)) == 1  # one content, one fingerprint
+    assert len(prepared_folders(own_home)) == 2  # one for the folder, one for the zip, wherever they lie
 
 
 def test_the_default_place(as_zip: Maker, files: Files, own_home: Path):
@@ -133,15 +133,31 @@ def test_16_bit_and_colour_pictures_become_grey(as_folder: Maker, files: Files, 
     assert np.array_equal(load(folder).picture(0), expected)
 
 
-def test_a_changed_source_is_not_served_stale(as_folder: Maker, files: Files):
+@pytest.mark.parametrize("changed", ["date", "length", "neither"])
+def test_a_changed_source_is_not_served_stale(as_folder: Maker, files: Files, changed: str):
     folder = as_folder(files)
     before = load(folder).picture(0)
     path = folder / "kos01" / "Part0.jpg"
-    stamp, content = path.stat(), bytearray(path.read_bytes())
-    content[-20:-10] = bytes(10)  # of the same length
-    path.write_bytes(content)
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # and of the same date
+    stamp, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-20] + bytes(10) + content[-10:] + b"longer" * (changed == "length"))
+    if changed != "date":
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert not np.array_equal(load(folder).picture(0), before)
+
+
+def test_a_changed_zip_is_not_served_stale(as_zip: Maker, files: Files):
+    before = load(as_zip(files)).picture(0)
+    content = files["kos01/Part0.jpg"]
+    files["kos01/Part0.jpg"] = content[:-20] + bytes(10) + content[-10:]
+    assert not np.array_equal(load(as_zip(files)).picture(0), before)
+
+
+def test_other_folds_are_prepared_anew(as_folder: Maker, files: Files, monkeypatch: pytest.MonkeyPatch):
+    folder = as_folder(files)
+    assert load(folder).examples[0].group == "2"
+    monkeypatch.setattr(kolektor, "FOLDS", {"mine": (1, 2, 5)})
+    monkeypatch.setattr(kolektor, "_FOLD_OF_UNIT", dict.fromkeys(("kos01", "kos02", "kos05"), "mine"))
+    assert load(folder).examples[0].group == "mine"
 
 
 def test_it_is_prepared_once_and_tells_how_far(as_folder: Maker, files: Files):
@@ -151,6 +167,22 @@ def test_it_is_prepared_once_and_tells_how_far(as_folder: Maker, files: Files):
     assert calls == [(done, 9) for done in range(1, 10)]
     load(folder, progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 9
+
+
+opened: list[str] = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+
+
+def test_what_is_prepared_is_not_read_again(as_folder: Maker, files: Files):
+    """Of the folder: its pictures may be many gigabytes."""
+    folder = as_folder(files)
+    opened.clear()
+    load(folder)
+    assert any(name.startswith(str(folder)) for name in opened)
+    opened.clear()
+    load(folder)
+    assert opened
+    assert not [name for name in opened if name.startswith(str(folder))]
 
 
 def test_it_says_nothing_and_calls_nobody(
