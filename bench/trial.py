@@ -43,7 +43,7 @@ class Trial:
         self.stopwatch = Stopwatch()
         memory = int(1e9 * options.memory_gb)
         self.experiment = Experiment(features, self.stopwatch, config.epsilon, config.sigma, memory)
-        names = self.dataset.folds if tuple(options.fold) == ("all",) else tuple(options.fold)
+        names = tuple(self.dataset.splits) if tuple(options.fold) == ("all",) else tuple(options.fold)
         self.folds = {name: self.experiment.fold(name) for name in names}
         uses = [index for fold in self.folds.values() for index in (*fold.train, *fold.test)]
         start = time.perf_counter()

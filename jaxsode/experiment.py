@@ -60,7 +60,8 @@ class Experiment:
     def fold(self, name: str) -> Fold:
         """The fold, with its test pictures and masks decoded."""
         f = self.features
-        train, test = (f.dataset.split(name, part).indices for part in ("train", "test"))
+        split = f.dataset.split(name)
+        train, test = split.train, split.test
         decoded = list(
             batches(f.dataset, test, size=f.size, batch_size=f.batch_size, workers=f.workers, with_masks=True)
         )

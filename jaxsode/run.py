@@ -121,11 +121,11 @@ def _backbone(config: Config, console: Console) -> tuple[backbones.Backbone, dic
 
 def _fold_names(config: Config, dataset: datasets.Dataset) -> tuple[str, ...]:
     if config.fold == ("all",):
-        return dataset.folds
+        return tuple(dataset.splits)
     for name in config.fold:
-        if name not in dataset.folds:
+        if name not in dataset.splits:
             raise ArgumentError(
-                f"--fold {name} is unknown to {dataset.name}: choose {', '.join(dataset.folds)} or all"
+                f"--fold {name} is unknown to {dataset.name}: choose {', '.join(dataset.splits)} or all"
             )
     return tuple(dict.fromkeys(config.fold))
 

@@ -45,9 +45,8 @@ def backbone(real_data):
 
 
 def _batches(dataset, part):
-    return datasets.batches(
-        dataset, dataset.split("1", part).indices, batch_size=8, with_masks=part == "test"
-    )
+    indices = getattr(dataset.split("1"), part)
+    return datasets.batches(dataset, indices, batch_size=8, with_masks=part == "test")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def test_metrics(fitted, dataset, real_data):
         assert batch.masks is not None
         maps.append(np.asarray(detector.anomaly_map(batch.pictures))[: batch.valid])
         masks.append(batch.masks[: batch.valid])
-    defective = [dataset.examples[i].defective for i in dataset.split("1", "test").indices]
+    defective = [dataset.examples[i].defective for i in dataset.split("1").test]
     ours = evaluate(np.concatenate(maps), np.concatenate(masks), defective, paper_full_mask=True)
     for name in ("pixel_auroc", "pro"):
         for average in ("pooled", "paper"):

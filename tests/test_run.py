@@ -222,7 +222,7 @@ def _wrong_mask(path):
         (lambda d: (d / "kos01" / "Part1.jpg").write_bytes(b""), ("Part1.jpg",)),
         (lambda d: (d / "kos01" / "Part1_label.bmp").unlink(), ("Part1",)),
         (lambda d: _wrong_mask(d / "kos01" / "Part1_label.bmp"), ("Part1_label.bmp", "10")),
-        (lambda d: shutil.rmtree(d / "kos05"), ("fold 3",)),
+        (lambda d: shutil.rmtree(d / "kos05"), ("3 has no pictures to test on",)),
     ],
 )
 def test_bad_data(data, tmp_path, capsys, spoil, words):

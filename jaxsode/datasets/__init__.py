@@ -1,7 +1,7 @@
 """Pictures and masks: data sets by name, and the input pipeline."""
 
-from .dataset import Dataset, Example, Part, Progress, Split
+from .dataset import Dataset, Example, Progress, Split
 from .pipeline import Batch, batches
 from .registry import NAMES, load
 
-__all__ = ["NAMES", "Batch", "Dataset", "Example", "Part", "Progress", "Split", "batches", "load"]
+__all__ = ["NAMES", "Batch", "Dataset", "Example", "Progress", "Split", "batches", "load"]

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from .dataset import Record
 
-SPLIT = "pictures"  # one, in order: folds and parts are lists of indices into it
+SPLIT = "pictures"  # one, in order: ours are lists of indices into it
 
 
 class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -39,7 +39,9 @@ class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features=tfds.features.FeaturesDict(
                 {
                     "name": tfds.features.Text(),
-                    "fold": tfds.features.Text(),
+                    "group": tfds.features.Text(),
+                    "kind": tfds.features.Text(),
+                    "part": tfds.features.Text(),
                     "defective": tfds.features.Scalar(dtype=np.bool_),
                     "picture": tfds.features.Image(shape=(None, None, self.CHANNELS)),
                     "mask": tfds.features.Image(shape=(None, None, 1)),

@@ -1,8 +1,8 @@
-"""A data set as the rest of the package sees it: pictures with a stable index, and folds over them."""
+"""A data set as the rest of the package sees it: pictures with a stable index, and splits of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from jaxsode.errors import ArgumentError, DataError
 
 from .decode import decode_mask, decode_picture
 
-Part = Literal["train", "test"]
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done, and of how many."""
 
@@ -20,8 +19,10 @@ class Example:
     """What is known of a picture without decoding it."""
 
     name: str  # "kos02/Part0", "texture/test/thread/002"
+    group: str  # the category or scene it belongs to (for kolektor: the fold it is tested in)
+    kind: str  # "good", or what is wrong with it: "crack", "thread"
+    part: str  # the publisher's own "train" or "test"; "" where the data set has none
     defective: bool
-    fold: str  # the fold it belongs to (for kolektor: the one it is tested in)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Record:
 
     example: Example
     picture: bytes
-    mask: bytes
+    mask: bytes = b""  # where there is none
 
 
 class Records(Protocol):
@@ -41,14 +42,11 @@ class Records(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures that a fold is trained or tested on, as indices into `Dataset.examples`."""
+    """What is trained on and what is tested on, as indices into `Dataset.examples`."""
 
-    fold: str
-    part: Part
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    name: str  # of a fold, a category, a scene
+    train: tuple[int, ...]  # good ones
+    test: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,44 +57,43 @@ class Dataset:
         name: what it is called on the command line.
         size: (height, width) that pictures and masks are resized to unless told otherwise.
         channels: C of the pictures, 1 (grey) or 3 (RGB).
-        folds: the names of the folds.
         paper_full_mask: whether by the paper's protocol a mask's pixel counts only where the resized mask
             is exactly full (= 255), rather than where it is above one half.
         examples: what is known of each picture, in a stable order.
-        splits: indices by fold and part.
-        records: `records[index]` has the encoded files, "picture" and "mask".
+        splits: by name, in the order in which they are reported.
+        records: `records[index]` has the encoded files, "picture" and, unless there is none, "mask".
         source: where the pictures came from, for messages.
     """
 
     name: str
     size: tuple[int, int]
     channels: int
-    folds: tuple[str, ...]
     paper_full_mask: bool
     examples: tuple[Example, ...]
-    splits: Mapping[tuple[str, Part], tuple[int, ...]] = field(repr=False)
+    splits: Mapping[str, Split] = field(repr=False)
     records: Records = field(repr=False)
     source: str
 
-    def split(self, fold: str, part: Part) -> Split:
-        """The pictures of one part of one fold.
+    def split(self, name: str) -> Split:
+        """The split of this name.
 
         Raises:
-            ArgumentError: there is no such fold or part.
-            DataError: there is not one picture in it.
+            ArgumentError: there is none.
+            DataError: it has no pictures to train on, or none to test on.
         """
-        if fold not in self.folds:
-            raise ArgumentError(f"{self.name} has no fold {fold!r}: choose one of {', '.join(self.folds)}")
-        if part not in ("train", "test"):
-            raise ArgumentError(f"a fold has no part {part!r}: choose train or test")
-        indices = self.splits[fold, part]
-        if not indices:
-            wanted = "good pictures to train on" if part == "train" else "pictures to test on"
-            raise DataError(
-                f"{self.name}: fold {fold} has no {wanted} in {self.source}: complete the data set, "
-                "or choose another fold"
-            )
-        return Split(fold, part, indices)
+        if name not in self.splits:
+            raise ArgumentError(f"{self.name} has no split {name!r}: choose one of {', '.join(self.splits)}")
+        split = self.splits[name]
+        for indices, wanted in (
+            (split.train, "good pictures to train on"),
+            (split.test, "pictures to test on"),
+        ):
+            if not indices:
+                raise DataError(
+                    f"{self.name}: {name} has no {wanted} in {self.source}: complete the data set, "
+                    "or choose another split"
+                )
+        return split
 
     def picture(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """Picture `index`, resized to `size` (height, width), as uint8 (height, width, C).
@@ -108,13 +105,20 @@ class Dataset:
         encoded = self.records[index]["picture"]
         return decode_picture(encoded, size=size or self.size, channels=self.channels, where=where)
 
-    def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """The mask of picture `index`, resized to `size` as the picture is, as uint8 (height, width).
 
-        255 is defective and 0 is good; resizing leaves values between them at the edges.
+        255 is defective and 0 is good; resizing leaves values between them at the edges. A good picture
+        needs no file: its mask is 0.
+
+        Returns:
+            The mask; None for a defective picture of which nobody drew one.
 
         Raises:
             DataError: the prepared data are damaged.
         """
-        where = f"{self.name}: mask of {self.examples[index].name}"
-        return decode_mask(self.records[index]["mask"], size=size or self.size, where=where)
+        example = self.examples[index]
+        if encoded := self.records[index].get("mask"):
+            where = f"{self.name}: mask of {example.name}"
+            return decode_mask(encoded, size=size or self.size, where=where)
+        return None if example.defective else np.zeros(size or self.size, np.uint8)

@@ -23,8 +23,8 @@ class Files(Protocol):
         """All of a file."""
         ...
 
-    def checksum(self, name: str) -> tuple[int, int]:
-        """A file's length and CRC-32."""
+    def stamp(self, name: str) -> str:
+        """What changes with a file's content and can be told without reading it."""
         ...
 
 
@@ -38,15 +38,18 @@ class FolderFiles:
         )
 
     def read(self, name: str) -> bytes:
-        path = self.path / name
         try:
-            return path.read_bytes()
+            return (self.path / name).read_bytes()
         except OSError as error:
-            raise DataError(f"can't read {path}: mend or replace it ({error.strerror})") from error
+            raise _unreadable(self.path / name, error) from error
 
-    def checksum(self, name: str) -> tuple[int, int]:
-        content = self.read(name)
-        return len(content), zlib.crc32(content)
+    def stamp(self, name: str) -> str:
+        try:
+            status = (self.path / name).stat()
+        except OSError as error:
+            raise _unreadable(self.path / name, error) from error
+        # what unpacks or copies may set the first date back; the second one it can't
+        return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
 
 
 class ZipFiles:
@@ -66,18 +69,27 @@ class ZipFiles:
         except _DAMAGED as error:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 
-    def checksum(self, name: str) -> tuple[int, int]:
+    def stamp(self, name: str) -> str:
         info = self._zip.getinfo(name)
-        return info.file_size, info.CRC
+        return f"{info.file_size} bytes of CRC {info.CRC}"
 
 
-def fingerprint(files: Files, names: Iterable[tuple[str, str]]) -> str:
-    """A digest of content: of (label, name of a file) pairs, each file's length and CRC-32.
+def fingerprint(files: Files, names: Iterable[str], *, decided: object) -> str:
+    """A digest of what prepared data are made from, without reading the pictures.
 
-    It doesn't depend on where the files lie, on their dates, or on whether they are zipped. A zip holds the
-    checksums of its files; those of a folder are read for them.
+    Of a folder's files it has sizes and dates, so that a copy counts as another; of a zip's their sizes and
+    the checksums that the zip holds. It doesn't depend on where the files lie.
+
+    Args:
+        files: where the data set lies.
+        names: the files of it that are used.
+        decided: what the code adds to them (a list of folds); its `repr` counts.
     """
-    digest = sha256()
-    for label, name in names:
-        digest.update(f"{label} {files.checksum(name)}\n".encode())
+    digest = sha256(f"{decided!r}\n".encode())
+    for name in names:
+        digest.update(f"{name}: {files.stamp(name)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"can't read {path}: mend or replace it ({error.strerror})")

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
-from .dataset import Dataset, Example, Part, Progress, Record
+from .dataset import Dataset, Example, Progress, Record, Split
 from .decode import check_pair
 from .files import Files, FolderFiles, ZipFiles, fingerprint
 from .pipeline import WORKERS
@@ -48,18 +48,15 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     """
     files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
     pairs = _pairs(files)
-    key = fingerprint(
-        files, ((f"{unit}/{part} {i}", name) for unit, part, *both in pairs for i, name in enumerate(both))
-    )
+    key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
     examples, records = prepared("kolektor", key, lambda: _records(files, pairs, progress))
     return Dataset(
         name="kolektor",
         size=SIZE,
         channels=1,
-        folds=tuple(FOLDS),
         paper_full_mask=True,
         examples=examples,
-        splits={(fold, part): _split(examples, fold, part) for fold in FOLDS for part in ("train", "test")},
+        splits={fold: _split(examples, fold) for fold in FOLDS},
         records=records,
         source=str(files.path),
     )
@@ -113,7 +110,9 @@ def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iter
         picture, mask = files.read(picture_name), files.read(mask_name)
         where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
         defective = check_pair(picture, mask, channels=1, where=where)
-        return Record(Example(f"{unit}/Part{part}", defective, _FOLD_OF_UNIT[unit]), picture, mask)
+        kind = "crack" if defective else "good"
+        example = Example(f"{unit}/Part{part}", _FOLD_OF_UNIT[unit], kind, part="", defective=defective)
+        return Record(example, picture, mask)
 
     for done, checked in enumerate(in_order(record, pairs, workers=WORKERS, ahead=4 * WORKERS), start=1):
         yield checked
@@ -121,7 +120,11 @@ def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iter
             progress(done, len(pairs))
 
 
-def _split(examples: tuple[Example, ...], fold: str, part: Part) -> tuple[int, ...]:
-    if part == "test":
-        return tuple(i for i, example in enumerate(examples) if example.fold == fold)
-    return tuple(i for i, example in enumerate(examples) if example.fold != fold and not example.defective)
+def _split(examples: tuple[Example, ...], fold: str) -> Split:
+    return Split(
+        fold,
+        train=tuple(
+            i for i, example in enumerate(examples) if example.group != fold and not example.defective
+        ),
+        test=tuple(i for i, example in enumerate(examples) if example.group == fold),
+    )

@@ -14,6 +14,8 @@ from .workers import in_order
 
 WORKERS = min(os.cpu_count() or 1, 8)
 
+_Decoded = tuple[np.ndarray, np.ndarray | None]  # a picture and its mask
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -24,12 +26,14 @@ class Batch:
         valid: how many rows are real, 1 … B.
         indices: of the real rows, into `Dataset.examples`.
         masks: uint8 (B, height, width), or None where they weren't asked for.
+        masked: bool (B,), False where a defective picture has no mask and its row of `masks` is 0; or None.
     """
 
     pictures: np.ndarray
     valid: int
     indices: tuple[int, ...]
-    masks: np.ndarray | None
+    masks: np.ndarray | None = None
+    masked: np.ndarray | None = None
 
 
 def batches(
@@ -73,7 +77,7 @@ def batches(
             last = len(dataset.examples) - 1
             raise ArgumentError(f"{dataset.name} has no picture {index}: indices go from 0 to {last}")
 
-    def decode(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def decode(index: int) -> _Decoded:
         mask = dataset.mask(index, size=size) if with_masks else None
         return dataset.picture(index, size=size), mask
 
@@ -82,7 +86,7 @@ def batches(
         try:
             for start in range(0, len(indices), batch_size):
                 taken = tuple(int(index) for index in indices[start : start + batch_size])
-                yield _collate(list(islice(decoded, batch_size)), taken, batch_size)
+                yield _collate(list(islice(decoded, batch_size)), taken, batch_size, with_masks)
                 if progress is not None:
                     progress(start + len(taken), len(indices))
         finally:
@@ -91,14 +95,14 @@ def batches(
     return generate()
 
 
-def _collate(
-    decoded: list[tuple[np.ndarray, np.ndarray | None]], indices: tuple[int, ...], batch_size: int
-) -> Batch:
-    rows = [*range(len(decoded)), *[len(decoded) - 1] * (batch_size - len(decoded))]
-    masks = [decoded[row][1] for row in rows]
-    return Batch(
-        pictures=np.stack([decoded[row][0] for row in rows]),
-        valid=len(decoded),
-        indices=indices,
-        masks=np.stack([mask for mask in masks if mask is not None]) if masks[0] is not None else None,
-    )
+def _collate(decoded: list[_Decoded], indices: tuple[int, ...], batch_size: int, with_masks: bool) -> Batch:
+    rows = [*decoded, *[decoded[-1]] * (batch_size - len(decoded))]
+    pictures = np.stack([picture for picture, _ in rows])
+    masks = masked = None
+    if with_masks:
+        masks = np.zeros(pictures.shape[:3], np.uint8)
+        masked = np.array([mask is not None for _, mask in rows])
+        for row, (_, mask) in zip(masks, rows, strict=True):
+            if mask is not None:
+                row[:] = mask
+    return Batch(pictures, len(decoded), indices, masks, masked)

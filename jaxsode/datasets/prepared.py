@@ -9,7 +9,7 @@ from jaxsode.home import home
 
 from .dataset import Example, Record, Records
 
-_LAYOUT = 1  # one more whenever what is stored of a picture changes
+_LAYOUT = 2  # one more whenever what is stored of a picture changes
 
 
 def prepared(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsode import datasets
+from jaxsode.datasets import Example, Split
 from jaxsode.datasets.demo import dataset as demo
 from jaxsode.datasets.demo import fabric_defects, flange_defects
 from jaxsode.datasets.demo.dataset import STRENGTHS, draw, shots
@@ -17,9 +18,9 @@ DEFECTS = [(Flange, kind, defect) for kind, defect in flange_defects.DEFECTS.ite
 ]
 
 
-@pytest.mark.parametrize("fold", ["object", "texture"])
-def test_what_there_is(fold: str):
-    counts = Counter((shot.part, shot.kind) for shot in shots() if shot.fold == fold)
+@pytest.mark.parametrize("group", ["object", "texture"])
+def test_what_there_is(group: str):
+    counts = Counter((shot.part, shot.kind) for shot in shots() if shot.group == group)
     assert counts["train", "good"] == 60
     assert counts["test", "good"] == 20
     assert {part for part, _ in counts} == {"train", "test"}
@@ -100,14 +101,14 @@ def test_loading():
     assert dataset.name == "demo"
     assert dataset.size == (256, 256)
     assert dataset.channels == 3
-    assert dataset.folds == ("object", "texture")
+    assert tuple(dataset.splits) == ("object", "texture")
     assert not dataset.paper_full_mask
-    for fold, first in (("object", 0), ("texture", 13)):
-        assert dataset.split(fold, "train").indices == tuple(range(first, first + 3))
-        assert dataset.split(fold, "test").indices == tuple(range(first + 3, first + 13))
+    for group, first in (("object", 0), ("texture", 13)):
+        split = Split(group, tuple(range(first, first + 3)), tuple(range(first + 3, first + 13)))
+        assert dataset.split(group) == split
     for index, shot in enumerate(shots()):
         example = dataset.examples[index]
-        assert (example.name, example.fold, example.defective) == (shot.name, shot.fold, shot.kind != "good")
+        assert example == Example(shot.name, shot.group, shot.kind, shot.part, shot.kind != "good")
         assert (dataset.mask(index).max() == 255) == example.defective
     picture, mask = draw(shots()[4])
     assert np.array_equal(dataset.picture(4), picture)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxsode import datasets
-from jaxsode.datasets import Dataset, batches
+from jaxsode.datasets import Dataset, Split, batches, kolektor
 from jaxsode.datasets.kolektor import FOLDS
 from jaxsode.errors import DataError
 
@@ -24,9 +24,15 @@ def load(path: Path, **options) -> Dataset:
     return datasets.load("kolektor", data_dir=path, **options)
 
 
+def mask(dataset: Dataset, index: int) -> np.ndarray:
+    found = dataset.mask(index)
+    assert found is not None
+    return found
+
+
 def everything(dataset: Dataset) -> list[tuple]:
     count = range(len(dataset.examples))
-    return [(dataset.examples[i], dataset.picture(i).tobytes(), dataset.mask(i).tobytes()) for i in count]
+    return [(dataset.examples[i], dataset.picture(i).tobytes(), mask(dataset, i).tobytes()) for i in count]
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
@@ -52,7 +58,7 @@ def test_folder_and_zip_are_the_same(
     archive = as_zip(files)
     others = [folder, archive, archive.parent]
     assert all(everything(load(path)) == everything(direct) for path in others)
-    assert len(prepared_folders(own_home)) == 1  # one content, one fingerprint
+    assert len(prepared_folders(own_home)) == 2  # one for the folder, one for the zip, wherever they lie
 
 
 def test_the_default_place(as_zip: Maker, files: Files, own_home: Path):
@@ -66,26 +72,26 @@ def test_what_a_dataset_says_of_itself(as_folder: Maker, files: Files):
     assert dataset.name == "kolektor"
     assert dataset.size == (704, 256)
     assert dataset.channels == 1
-    assert dataset.folds == ("1", "2", "3")
+    assert tuple(dataset.splits) == ("1", "2", "3")
     assert dataset.paper_full_mask
     assert [example.name for example in dataset.examples] == [
         f"{unit}/Part{part}" for unit in ("kos01", "kos02", "kos05") for part in range(3)
     ]
     assert [example.defective for example in dataset.examples] == [False, False, True] * 3
+    assert [example.kind for example in dataset.examples] == ["good", "good", "crack"] * 3
+    assert [example.group for example in dataset.examples] == [*"222", *"111", *"333"]
+    assert {example.part for example in dataset.examples} == {""}
     assert dataset.picture(4).shape == (704, 256, 1)
-    assert dataset.mask(5).shape == (704, 256)
-    assert dataset.mask(5).max() == 255
+    assert mask(dataset, 5).shape == (704, 256)
+    assert mask(dataset, 5).max() == 255
     assert dataset.picture(4, size=(8, 9)).shape == (8, 9, 1)
 
 
 def test_folds(as_folder: Maker, files: Files):
     dataset = load(as_folder(files))
-    assert dataset.split("1", "test").indices == (3, 4, 5)
-    assert dataset.split("2", "test").indices == (0, 1, 2)
-    assert dataset.split("3", "test").indices == (6, 7, 8)
-    assert dataset.split("1", "train").indices == (0, 1, 6, 7)
-    assert dataset.split("2", "train").indices == (3, 4, 6, 7)
-    assert dataset.split("3", "train").indices == (0, 1, 3, 4)
+    assert dataset.split("1") == Split("1", train=(0, 1, 6, 7), test=(3, 4, 5))
+    assert dataset.split("2") == Split("2", train=(3, 4, 6, 7), test=(0, 1, 2))
+    assert dataset.split("3") == Split("3", train=(0, 1, 3, 4), test=(6, 7, 8))
 
 
 def test_order_is_by_number(as_folder: Maker, files: Files):
@@ -127,15 +133,31 @@ def test_16_bit_and_colour_pictures_become_grey(as_folder: Maker, files: Files, 
     assert np.array_equal(load(folder).picture(0), expected)
 
 
-def test_a_changed_source_is_not_served_stale(as_folder: Maker, files: Files):
+@pytest.mark.parametrize("changed", ["date", "length", "neither"])
+def test_a_changed_source_is_not_served_stale(as_folder: Maker, files: Files, changed: str):
     folder = as_folder(files)
     before = load(folder).picture(0)
     path = folder / "kos01" / "Part0.jpg"
-    stamp, content = path.stat(), bytearray(path.read_bytes())
-    content[-20:-10] = bytes(10)  # of the same length
-    path.write_bytes(content)
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # and of the same date
+    stamp, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-20] + bytes(10) + content[-10:] + b"longer" * (changed == "length"))
+    if changed != "date":
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert not np.array_equal(load(folder).picture(0), before)
+
+
+def test_a_changed_zip_is_not_served_stale(as_zip: Maker, files: Files):
+    before = load(as_zip(files)).picture(0)
+    content = files["kos01/Part0.jpg"]
+    files["kos01/Part0.jpg"] = content[:-20] + bytes(10) + content[-10:]
+    assert not np.array_equal(load(as_zip(files)).picture(0), before)
+
+
+def test_other_folds_are_prepared_anew(as_folder: Maker, files: Files, monkeypatch: pytest.MonkeyPatch):
+    folder = as_folder(files)
+    assert load(folder).examples[0].group == "2"
+    monkeypatch.setattr(kolektor, "FOLDS", {"mine": (1, 2, 5)})
+    monkeypatch.setattr(kolektor, "_FOLD_OF_UNIT", dict.fromkeys(("kos01", "kos02", "kos05"), "mine"))
+    assert load(folder).examples[0].group == "mine"
 
 
 def test_it_is_prepared_once_and_tells_how_far(as_folder: Maker, files: Files):
@@ -145,6 +167,22 @@ def test_it_is_prepared_once_and_tells_how_far(as_folder: Maker, files: Files):
     assert calls == [(done, 9) for done in range(1, 10)]
     load(folder, progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 9
+
+
+opened: list[str] = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+
+
+def test_what_is_prepared_is_not_read_again(as_folder: Maker, files: Files):
+    """Of the folder: its pictures may be many gigabytes."""
+    folder = as_folder(files)
+    opened.clear()
+    load(folder)
+    assert any(name.startswith(str(folder)) for name in opened)
+    opened.clear()
+    load(folder)
+    assert opened
+    assert not [name for name in opened if name.startswith(str(folder))]
 
 
 def test_it_says_nothing_and_calls_nobody(
@@ -268,18 +306,17 @@ def test_a_zip_of_something_else(as_zip: Maker):
 
 def test_a_fold_without_pictures(as_folder: Maker, files: Files):
     dataset = load(as_folder({n: c for n, c in files.items() if not n.startswith("kos05")}))
-    assert len(dataset.split("1", "test")) == 3
-    with pytest.raises(DataError, match=r"^kolektor: fold 3 has no pictures to test on in .*published: "):
-        dataset.split("3", "test")
-    assert len(dataset.split("3", "train")) == 4
+    assert len(dataset.split("1").test) == 3
+    with pytest.raises(DataError, match=r"^kolektor: 3 has no pictures to test on in .*published: "):
+        dataset.split("3")
 
 
 def test_a_fold_without_good_pictures_to_train_on(as_folder: Maker, files: Files):
     defective = {
         n: c for n, c in files.items() if n.startswith("kos02") or n.split("/")[1].startswith("Part2")
     }
-    with pytest.raises(DataError, match=r"^kolektor: fold 1 has no good pictures to train on in "):
-        load(as_folder(defective)).split("1", "train")
+    with pytest.raises(DataError, match=r"^kolektor: 1 has no good pictures to train on in "):
+        load(as_folder(defective)).split("1")
 
 
 def test_every_unit_is_in_one_fold():
@@ -294,12 +331,12 @@ def real(real_data: Path) -> Dataset:
 def test_the_published_data(real: Dataset, real_data: Path):
     with (real_data / "data" / "kolektor_folds.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert [(e.name, e.fold, e.defective) for e in real.examples] == [
+    assert [(e.name, e.group, e.defective) for e in real.examples] == [
         (f"{row['unit']}/{row['part']}", row["fold"], row["defective"] == "1") for row in rows
     ]
     assert len(real.examples) == 399
-    assert [len(real.split(fold, "train")) for fold in real.folds] == [230, 229, 235]
-    assert [len(real.split(fold, "test")) for fold in real.folds] == [135, 136, 128]
+    assert [len(split.train) for split in real.splits.values()] == [230, 229, 235]
+    assert [len(split.test) for split in real.splits.values()] == [135, 136, 128]
     reference = np.load(real_data / "reference" / "fold1_k100.npz")
     names = [example.name for example in real.examples]
     assert np.array_equal(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxsode.datasets import Dataset, Example, batches
+from jaxsode.datasets import Dataset, Example, Split, batches
 from jaxsode.errors import ArgumentError, DataError
 
 COUNT, HEIGHT, WIDTH = 13, 6, 4
@@ -22,15 +22,22 @@ def png(pixels: np.ndarray) -> bytes:
 class Numbered:
     """Picture i is i everywhere, its mask 255 where i is odd. Counts what is read."""
 
-    def __init__(self, damaged: int | None = None):
+    def __init__(self, damaged: int | None = None, unmasked: frozenset[int] = frozenset()):
         self.damaged = damaged
+        self.unmasked = unmasked
         self.read: list[int] = []
 
     def __getitem__(self, index: int, /) -> dict[str, bytes]:
         self.read.append(index)
         picture = png(np.full((HEIGHT, WIDTH, 3), index, np.uint8))
         mask = png(np.full((HEIGHT, WIDTH), 255 * (index % 2), np.uint8))
-        return {"picture": picture[:45] if index == self.damaged else picture, "mask": mask}
+        files = {"picture": picture[:45] if index == self.damaged else picture}
+        return files if index in self.unmasked else files | {"mask": mask}
+
+
+def example(index: int) -> Example:
+    odd = index % 2 == 1
+    return Example(f"picture{index}", "all", "odd" if odd else "good", part="", defective=odd)
 
 
 def dataset(records: Numbered) -> Dataset:
@@ -38,10 +45,13 @@ def dataset(records: Numbered) -> Dataset:
         name="numbers",
         size=(HEIGHT, WIDTH),
         channels=3,
-        folds=("all",),
         paper_full_mask=False,
-        examples=tuple(Example(f"picture{i}", i % 2 == 1, "all") for i in range(COUNT)),
-        splits={("all", "train"): tuple(range(0, COUNT, 2)), ("all", "test"): ()},
+        examples=tuple(example(i) for i in range(COUNT)),
+        splits={
+            "every": Split("every", tuple(range(0, COUNT, 2)), tuple(range(COUNT))),
+            "no test": Split("no test", (0,), ()),
+            "no train": Split("no train", (), (0,)),
+        },
         records=records,
         source="memory",
     )
@@ -82,10 +92,13 @@ def test_every_picture_once_in_order_and_padded(
         assert (batch.pictures == np.array(expected, np.uint8)[:, None, None, None]).all()
         if with_masks:
             assert batch.masks is not None
+            assert batch.masked is not None
+            assert batch.masked.tolist() == [True] * batch_size
             assert batch.masks.shape == (batch_size, HEIGHT, WIDTH)
             assert (batch.masks == np.array([255 * (i % 2) for i in expected], np.uint8)[:, None, None]).all()
         else:
             assert batch.masks is None
+            assert batch.masked is None
         seen += batch.indices
     assert seen == indices
     assert calls == [
@@ -99,6 +112,24 @@ def test_another_size():
     assert batch.pictures.shape == (1, 9, 5, 3)
     assert batch.masks is not None
     assert batch.masks.shape == (1, 9, 5)
+
+
+def test_a_mask_that_nobody_drew():
+    numbers = dataset(Numbered(unmasked=frozenset({2, 3, 5})))
+    assert numbers.mask(1) is not None
+    assert numbers.mask(3) is None
+    good = numbers.mask(2, size=(9, 5))
+    assert good is not None
+    assert (good.dtype, good.shape, good.any()) == (np.uint8, (9, 5), False)
+    (batch,) = batches(numbers, [3, 2, 1, 5], batch_size=6, with_masks=True)
+    assert batch.masks is not None
+    assert batch.masked is not None
+    assert batch.masks.dtype == np.uint8
+    assert batch.masks.max(axis=(1, 2)).tolist() == [0, 0, 255, 0, 0, 0]
+    assert batch.masked.tolist() == [False, True, True, False, False, False]
+    (batch,) = batches(numbers, [3], batch_size=2, with_masks=True)
+    assert batch.masks is not None
+    assert batch.masks.shape == (2, HEIGHT, WIDTH)
 
 
 def test_prefetch_is_bounded():
@@ -167,12 +198,10 @@ def test_an_index_that_is_not_the_data_sets(index: int):
 
 def test_splits():
     numbers = dataset(Numbered())
-    split = numbers.split("all", "train")
-    assert split.indices == tuple(range(0, COUNT, 2))
-    assert len(split) == 7
-    with pytest.raises(DataError, match=r"^numbers: fold all has no pictures to test on in memory: "):
-        numbers.split("all", "test")
-    with pytest.raises(ArgumentError, match=r"^numbers has no fold '4': choose one of all$"):
-        numbers.split("4", "test")
-    with pytest.raises(ArgumentError, match=r"^a fold has no part 'validation': choose train or test$"):
-        numbers.split("all", "validation")  # pyright: ignore[reportArgumentType]
+    assert numbers.split("every") == numbers.splits["every"]
+    with pytest.raises(DataError, match=r"^numbers: no test has no pictures to test on in memory: complete"):
+        numbers.split("no test")
+    with pytest.raises(DataError, match=r"^numbers: no train has no good pictures to train on in memory: "):
+        numbers.split("no train")
+    with pytest.raises(ArgumentError, match=r"^numbers has no split '4': choose one of every, no test, "):
+        numbers.split("4")

@@ -25,7 +25,11 @@ def records() -> Iterator[Record]:
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64), dtype=np.uint8)).save(
             buffer, "PNG"
         )
-        yield Record(Example(f"picture{i}", i % 2 == 1, "fold"), buffer.getvalue(), b"mask %d" % i)
+        yield Record(
+            Example(f"picture{i}", "group", "kind", "train", i % 2 == 1),
+            buffer.getvalue(),
+            b"mask %d" % i if i % 2 else b"",
+        )
 
 
 def assert_complete() -> None:
@@ -104,7 +108,7 @@ def test_two_at_once_both_succeed(own_home: Path):
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(prepared, "demo", "fingerprint", meet) for _ in range(2)]
         assert all(len(future.result()[0]) == COUNT for future in futures)
-    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint-1"]
+    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint-2"]
     assert_complete()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxsode.datasets.dataset import Dataset, Example, Part, Progress, Record
+from jaxsode.datasets.dataset import Dataset, Example, Progress, Record, Split
 from jaxsode.datasets.pipeline import WORKERS
 from jaxsode.datasets.prepared import prepared
 from jaxsode.datasets.workers import in_order
@@ -31,29 +31,29 @@ _ITEMS = {"object": (Flange, flange_defects.DEFECTS), "texture": (Fabric, fabric
 class Shot:
     """A picture to be drawn."""
 
-    fold: str  # "object" or "texture"
-    part: Part
+    group: str  # "object" or "texture"
+    part: str
     kind: str  # "good", or a defect
     number: int
 
     @property
     def name(self) -> str:
-        return f"{self.fold}/{self.part}/{self.kind}/{self.number:03d}"
+        return f"{self.group}/{self.part}/{self.kind}/{self.number:03d}"
 
 
 def shots() -> list[Shot]:
     """All pictures of the demo, in their order."""
     planned = []
-    for fold, (_, defects) in _ITEMS.items():
-        planned += [Shot(fold, "train", "good", number) for number in range(TRAIN_GOOD)]
-        planned += [Shot(fold, "test", "good", number) for number in range(TEST_GOOD)]
-        planned += [Shot(fold, "test", kind, number) for kind in defects for number in range(len(STRENGTHS))]
+    for group, (_, defects) in _ITEMS.items():
+        planned += [Shot(group, "train", "good", number) for number in range(TRAIN_GOOD)]
+        planned += [Shot(group, "test", "good", number) for number in range(TEST_GOOD)]
+        planned += [Shot(group, "test", kind, number) for kind in defects for number in range(len(STRENGTHS))]
     return planned
 
 
 def draw(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
     """The picture (SIDE, SIDE, 3) and the mask (SIDE, SIDE) of 0 and 255, uint8; the same ones each time."""
-    item, defects = _ITEMS[shot.fold]
+    item, defects = _ITEMS[shot.group]
     digest = sha256(f"{SEED} {shot.name}".encode()).digest()
     of_item, of_defect, of_sensor = np.random.default_rng(list(digest)).spawn(3)
     one = item.draw(of_item)
@@ -81,14 +81,9 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
         name="demo",
         size=(SIDE, SIDE),
         channels=3,
-        folds=tuple(_ITEMS),
         paper_full_mask=False,
         examples=examples,
-        splits={
-            (fold, part): tuple(i for i, shot in enumerate(planned) if (shot.fold, shot.part) == (fold, part))
-            for fold in _ITEMS
-            for part in ("train", "test")
-        },
+        splits={group: _split(planned, group) for group in _ITEMS},
         records=records,
         source="the demo",
     )
@@ -97,12 +92,20 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
 def _records(planned: list[Shot], progress: Progress | None) -> Iterator[Record]:
     def record(shot: Shot) -> Record:
         picture, mask = draw(shot)
-        return Record(Example(shot.name, shot.kind != "good", shot.fold), _png(picture), _png(mask))
+        example = Example(shot.name, shot.group, shot.kind, shot.part, defective=shot.kind != "good")
+        return Record(example, _png(picture), _png(mask))
 
     for done, drawn in enumerate(in_order(record, planned, workers=WORKERS, ahead=4 * WORKERS), start=1):
         yield drawn
         if progress is not None:
             progress(done, len(planned))
+
+
+def _split(planned: list[Shot], group: str) -> Split:
+    def of(part: str) -> tuple[int, ...]:
+        return tuple(i for i, shot in enumerate(planned) if (shot.group, shot.part) == (group, part))
+
+    return Split(group, train=of("train"), test=of("test"))
 
 
 def _png(pixels: np.ndarray) -> bytes:
