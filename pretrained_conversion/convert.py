@@ -46,10 +46,12 @@ def convert_file(
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None, *, prog: str = "python -m pretrained_conversion.convert"
+) -> int:
     """The command; returns the exit code, 2 for a mistake of the user's."""
     parser = argparse.ArgumentParser(
-        prog="python -m pretrained_conversion.convert",
+        prog=prog,
         description="Turn a published file of weights into a safetensors file for jaxsode.",
     )
     parser.add_argument("name", choices=registry.BACKBONES, metavar="NAME", help="%(choices)s")

@@ -1,0 +1,86 @@
+"""Heat maps beside their pictures, in the paper's colours or in even ones."""
+
+from pathlib import Path
+
+import numpy as np
+from einops import rearrange
+from scipy import ndimage
+
+CLAMP = 10.0
+"""Distances are drawn from 0 to this value, as in the paper; never rescaled from picture to picture."""
+
+_GREEN = (0, 255, 0)
+_GAP = 4
+
+
+def jet(x: np.ndarray) -> np.ndarray:
+    """The map of the paper's figures: blue, cyan, yellow, red.
+
+    Args:
+        x: (…) in [0, 1]; clamped.
+
+    Returns:
+        (…, 3) uint8.
+    """
+    x = np.clip(x, 0, 1)[..., None]
+    centres = np.array([0.75, 0.5, 0.25])
+    return _bytes(1.5 - 4 * np.abs(x - centres))
+
+
+def cubehelix(x: np.ndarray) -> np.ndarray:
+    """A perceptual map: brightness rises evenly from black to white while the hue turns (Green, 2011).
+
+    Args:
+        x: (…) in [0, 1]; clamped.
+
+    Returns:
+        (…, 3) uint8.
+    """
+    x = np.clip(x, 0, 1)[..., None]
+    # Green's defaults: start 0.5, −1.5 rotations, hue 1; the rows turn his two axes into red, green, blue.
+    angle = 2 * np.pi * (0.5 / 3 + 1 - 1.5 * x)
+    amplitude = x * (1 - x) / 2
+    cosine = np.array([-0.14861, -0.29227, 1.97294])
+    sine = np.array([1.78277, -0.90649, 0.0])
+    return _bytes(x + amplitude * (cosine * np.cos(angle) + sine * np.sin(angle)))
+
+
+COLOUR_MAPS = {"jet": jet, "cubehelix": cubehelix}
+
+
+def panel(
+    picture: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None, *, colours: str = "jet"
+) -> np.ndarray:
+    """Picture, heat map, and the picture with the outline of the truth in green, side by side (Figure 5).
+
+    Args:
+        picture: (height, width, 3 or 1) uint8.
+        anomaly_map: (height, width), in units of the Mahalanobis distance.
+        mask: (height, width) uint8, a defect where above 127; None for a good picture.
+        colours: one of COLOUR_MAPS.
+
+    Returns:
+        (height, 3 · width + 2 · gap, 3) uint8.
+    """
+    picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
+    heat = COLOUR_MAPS[colours](anomaly_map / CLAMP)
+    outlined = picture.copy()
+    if mask is not None:
+        truth = mask > 127
+        outlined[np.asarray(ndimage.binary_dilation(truth, np.ones((3, 3))), bool) & ~truth] = _GREEN
+    tiles = np.pad(
+        np.stack([picture, heat, outlined]), ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255
+    )
+    return rearrange(tiles, "tile h w c -> h (tile w) c")[:, :-_GAP]
+
+
+def write_panel(path: Path, panel: np.ndarray) -> None:
+    """Write a panel as PNG, making the folder."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(panel).save(path, compress_level=3)
+
+
+def _bytes(colour: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.clip(colour, 0, 1)).astype(np.uint8)
