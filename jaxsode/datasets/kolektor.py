@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
-from .dataset import Dataset, Example, Progress, Record, Split
+from .dataset import Card, Dataset, Example, Progress, Record, Split
 from .decode import check_pair
 from .files import Files, FolderFiles, ZipFiles, fingerprint
 from .pipeline import WORKERS
@@ -19,6 +19,12 @@ from .prepared import prepared
 from .workers import in_order
 
 HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
+CARD = Card(
+    name="kolektor",
+    channels=1,
+    description="KolektorSDD: electrical commutators, 399 grey pictures of 50 units, 52 with cracks.",
+    homepage=HOMEPAGE,
+)
 SIZE = (704, 256)
 
 # The published split: the numbers of the units that each fold is tested on.
@@ -49,11 +55,11 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
     pairs = _pairs(files)
     key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
-    examples, records = prepared("kolektor", key, lambda: _records(files, pairs, progress))
+    examples, records = prepared(CARD, key, lambda: _records(files, pairs, progress))
     return Dataset(
-        name="kolektor",
+        name=CARD.name,
         size=SIZE,
-        channels=1,
+        channels=CARD.channels,
         paper_full_mask=True,
         examples=examples,
         splits={fold: _split(examples, fold) for fold in FOLDS},
@@ -109,7 +115,7 @@ def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iter
         unit, part, picture_name, mask_name = pair
         picture, mask = files.read(picture_name), files.read(mask_name)
         where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
-        defective = check_pair(picture, mask, channels=1, where=where)
+        defective = check_pair(picture, mask, channels=CARD.channels, where=where)
         kind = "crack" if defective else "good"
         example = Example(f"{unit}/Part{part}", _FOLD_OF_UNIT[unit], kind, part="", defective=defective)
         return Record(example, picture, mask)
