@@ -13,7 +13,7 @@ from jaxsode.home import home
 
 from .dataset import Card, Dataset, Example, Progress, Record, Split
 from .decode import check_pair
-from .files import Files, FolderFiles, ZipFiles, fingerprint
+from .files import Files, FolderFiles, ZipFiles, fingerprint, unreadable
 from .pipeline import WORKERS
 from .prepared import prepared
 from .workers import in_order
@@ -70,14 +70,17 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
 
 def _find(path: Path) -> Files:
     remedy = f"get KolektorSDD.zip again from {HOMEPAGE}"
-    if path.is_file():
-        return ZipFiles(path, remedy)
-    for folder in (path, path / "KolektorSDD"):
-        if (files := FolderFiles(folder, "kos*/*")).names:
-            return files
-    if (path / "KolektorSDD.zip").is_file():
-        return ZipFiles(path / "KolektorSDD.zip", remedy)
-    what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
+    try:
+        if path.is_file():
+            return ZipFiles(path, remedy)
+        for folder in (path, path / "KolektorSDD"):
+            if folder.is_dir() and (files := FolderFiles(folder, "kos*/*")).names:
+                return files
+        if (path / "KolektorSDD.zip").is_file():
+            return ZipFiles(path / "KolektorSDD.zip", remedy)
+        what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
+    except OSError as error:  # of a folder above that may not be entered
+        raise unreadable(path, error) from error
     raise DataError(
         f"{path} {what}: get KolektorSDD.zip from {HOMEPAGE} and give its path, or the folder it is unpacked "
         "in (with kos01 … kos50), as --data-dir"
