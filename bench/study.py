@@ -17,7 +17,7 @@ TIMES = ("fit_s", "score_s_per_picture", "fit_and_score_s")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", default="demo", choices=("demo", "kolektor"))
+    parser.add_argument("--dataset", default="demo", help="a data set's name")
     parser.add_argument("--data-dir", type=Path, help="where the data set lies; the demo needs none")
     parser.add_argument("--fold", nargs="+", default=("all",))
     parser.add_argument("--size", type=int, nargs=2, help="by default the data set's")

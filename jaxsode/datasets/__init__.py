@@ -2,6 +2,6 @@
 
 from .dataset import Dataset, Example, Progress, Split
 from .pipeline import Batch, batches
-from .registry import NAMES, load
+from .registry import NAMES, check_name, load
 
-__all__ = ["NAMES", "Batch", "Dataset", "Example", "Progress", "Split", "batches", "load"]
+__all__ = ["NAMES", "Batch", "Dataset", "Example", "Progress", "Split", "batches", "check_name", "load"]

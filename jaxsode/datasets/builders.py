@@ -1,4 +1,4 @@
-"""TFDS builders: encoded pictures and masks, byte for byte as they came, in array_record files.
+"""The TFDS builder: encoded pictures and masks, byte for byte as they came, in array_record files.
 
 This and `prepared.py`, which imports it late, are all that knows TensorFlow Datasets. TensorFlow itself is
 not needed: an `Image` feature that is given encoded bytes stores them as they are; they are read back with
@@ -7,26 +7,25 @@ decoding skipped, and decoded by Pillow.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from .dataset import Record
+from .dataset import Card, Record
 
 SPLIT = "pictures"  # one, in order: ours are lists of indices into it
 
 
-class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Stores records in their order, and keeps the list of examples as metadata."""
+class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Stores records of any data set in their order, and keeps the list of examples as metadata."""
 
     VERSION = tfds.core.Version("1.0.0")
-    CHANNELS: ClassVar[int]
-    DESCRIPTION: ClassVar[str]
-    HOMEPAGE: ClassVar[str | None] = None
 
-    def __init__(self, *, records: Callable[[], Iterable[Record]], **settings: Any):
+    def __init__(self, card: Card, *, records: Callable[[], Iterable[Record]], **settings: Any):
         """`records` gives what is to be stored; `settings` are TFDS's own."""
+        self.name = card.name  # pyright: ignore[reportAttributeAccessIssue]  # TFDS has one class a data set
+        self._card = card
         self._records = records
         self._metadata = tfds.core.MetadataDict(examples=[])
         super().__init__(**settings)
@@ -34,8 +33,8 @@ class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self.DESCRIPTION,
-            homepage=self.HOMEPAGE,
+            description=self._card.description,
+            homepage=self._card.homepage,
             features=tfds.features.FeaturesDict(
                 {
                     "name": tfds.features.Text(),
@@ -43,7 +42,7 @@ class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "kind": tfds.features.Text(),
                     "part": tfds.features.Text(),
                     "defective": tfds.features.Scalar(dtype=np.bool_),
-                    "picture": tfds.features.Image(shape=(None, None, self.CHANNELS)),
+                    "picture": tfds.features.Image(shape=(None, None, self._card.channels)),
                     "mask": tfds.features.Image(shape=(None, None, 1)),
                 }
             ),
@@ -67,18 +66,3 @@ class _Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _log_download_done(self) -> None:
         """Says nothing: a library doesn't print."""
-
-
-class Kolektor(_Pictures):
-    """KolektorSDD, grey."""
-
-    CHANNELS = 1
-    DESCRIPTION = "KolektorSDD: electrical commutators, 399 grey pictures of 50 units, 52 with cracks."
-    HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
-
-
-class Demo(_Pictures):
-    """The generated data set, in colour."""
-
-    CHANNELS = 3
-    DESCRIPTION = "Generated pictures of a flange and of a twill, good and defective, with exact masks."

@@ -15,6 +15,23 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Card:
+    """What is said of a data set where it is stored.
+
+    Attributes:
+        name: what it is called on the command line.
+        channels: C of the pictures, 1 (grey) or 3 (RGB).
+        description: a sentence.
+        homepage: where it is published.
+    """
+
+    name: str
+    channels: int
+    description: str
+    homepage: str | None = None
+
+
+@dataclass(frozen=True)
 class Example:
     """What is known of a picture without decoding it."""
 

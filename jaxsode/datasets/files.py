@@ -1,8 +1,10 @@
 """Files of a folder or of a zip, read through one interface."""
 
+import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -29,25 +31,27 @@ class Files(Protocol):
 
 
 class FolderFiles:
-    """The files in the subfolders of a folder whose names match a pattern ("kos*/*")."""
+    """The files of a folder whose names match a pattern, a level at a time ("kos*/*").
+
+    Raises:
+        DataError: a folder can't be listed. (`Path.glob` would pass over it in silence.)
+    """
 
     def __init__(self, path: Path, pattern: str):
         self.path = path
-        self.names = tuple(
-            sorted(found.relative_to(path).as_posix() for found in path.glob(pattern) if found.is_file())
-        )
+        self.names = tuple(sorted(_matching(path, "", pattern.split("/"))))
 
     def read(self, name: str) -> bytes:
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
-            raise _unreadable(self.path / name, error) from error
+            raise unreadable(self.path / name, error) from error
 
     def stamp(self, name: str) -> str:
         try:
             status = (self.path / name).stat()
         except OSError as error:
-            raise _unreadable(self.path / name, error) from error
+            raise unreadable(self.path / name, error) from error
         # what unpacks or copies may set the first date back; the second one it can't
         return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
 
@@ -91,5 +95,22 @@ def fingerprint(files: Files, names: Iterable[str], *, decided: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def _matching(folder: Path, prefix: str, patterns: list[str]) -> Iterator[str]:
+    """Names of the files, with `prefix` before each."""
+    here, *below = patterns
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if fnmatchcase(entry.name, here)]
+        wanted = [entry for entry in found if (entry.is_dir() if below else entry.is_file())]
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    for entry in wanted:
+        if below:
+            yield from _matching(folder / entry.name, f"{prefix}{entry.name}/", below)
+        else:
+            yield prefix + entry.name
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error of a file or folder that is there but can't be read."""
     return DataError(f"can't read {path}: mend or replace it ({error.strerror})")

@@ -11,14 +11,20 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
-from .dataset import Dataset, Example, Progress, Record, Split
+from .dataset import Card, Dataset, Example, Progress, Record, Split
 from .decode import check_pair
-from .files import Files, FolderFiles, ZipFiles, fingerprint
+from .files import Files, FolderFiles, ZipFiles, fingerprint, unreadable
 from .pipeline import WORKERS
 from .prepared import prepared
 from .workers import in_order
 
 HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
+CARD = Card(
+    name="kolektor",
+    channels=1,
+    description="KolektorSDD: electrical commutators, 399 grey pictures of 50 units, 52 with cracks.",
+    homepage=HOMEPAGE,
+)
 SIZE = (704, 256)
 
 # The published split: the numbers of the units that each fold is tested on.
@@ -49,11 +55,11 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
     pairs = _pairs(files)
     key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
-    examples, records = prepared("kolektor", key, lambda: _records(files, pairs, progress))
+    examples, records = prepared(CARD, key, lambda: _records(files, pairs, progress))
     return Dataset(
-        name="kolektor",
+        name=CARD.name,
         size=SIZE,
-        channels=1,
+        channels=CARD.channels,
         paper_full_mask=True,
         examples=examples,
         splits={fold: _split(examples, fold) for fold in FOLDS},
@@ -64,14 +70,17 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
 
 def _find(path: Path) -> Files:
     remedy = f"get KolektorSDD.zip again from {HOMEPAGE}"
-    if path.is_file():
-        return ZipFiles(path, remedy)
-    for folder in (path, path / "KolektorSDD"):
-        if (files := FolderFiles(folder, "kos*/*")).names:
-            return files
-    if (path / "KolektorSDD.zip").is_file():
-        return ZipFiles(path / "KolektorSDD.zip", remedy)
-    what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
+    try:
+        if path.is_file():
+            return ZipFiles(path, remedy)
+        for folder in (path, path / "KolektorSDD"):
+            if folder.is_dir() and (files := FolderFiles(folder, "kos*/*")).names:
+                return files
+        if (path / "KolektorSDD.zip").is_file():
+            return ZipFiles(path / "KolektorSDD.zip", remedy)
+        what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
+    except OSError as error:  # of a folder above that may not be entered
+        raise unreadable(path, error) from error
     raise DataError(
         f"{path} {what}: get KolektorSDD.zip from {HOMEPAGE} and give its path, or the folder it is unpacked "
         "in (with kos01 … kos50), as --data-dir"
@@ -109,7 +118,7 @@ def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iter
         unit, part, picture_name, mask_name = pair
         picture, mask = files.read(picture_name), files.read(mask_name)
         where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
-        defective = check_pair(picture, mask, channels=1, where=where)
+        defective = check_pair(picture, mask, channels=CARD.channels, where=where)
         kind = "crack" if defective else "good"
         example = Example(f"{unit}/Part{part}", _FOLD_OF_UNIT[unit], kind, part="", defective=defective)
         return Record(example, picture, mask)

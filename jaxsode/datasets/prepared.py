@@ -7,13 +7,13 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
-from .dataset import Example, Record, Records
+from .dataset import Card, Example, Record, Records
 
 _LAYOUT = 2  # one more whenever what is stored of a picture changes
 
 
 def prepared(
-    name: str, fingerprint: str, records: Callable[[], Iterable[Record]]
+    card: Card, fingerprint: str, records: Callable[[], Iterable[Record]]
 ) -> tuple[tuple[Example, ...], Records]:
     """The examples of a data set and their encoded files, prepared now if they weren't yet.
 
@@ -21,14 +21,14 @@ def prepared(
     that prepare the same data at once both succeed, and one of the two results is kept.
 
     Args:
-        name: of the data set, and of its builder.
+        card: of the data set.
         fingerprint: changes whenever the records would.
         records: gives them, in order; called only where there is something to prepare.
 
     Raises:
         DataError: the folder can't be written, or what lies there is damaged; and whatever `records` raises.
     """
-    folder = home() / "datasets" / name / f"{fingerprint}-{_LAYOUT}"
+    folder = home() / "datasets" / card.name / f"{fingerprint}-{_LAYOUT}"
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def prepared(
                 f"you may write ({error.strerror})"
             ) from error
         with temporary as unfinished:
-            complete = _build(name, Path(unfinished), records)
+            complete = _build(card, Path(unfinished), records)
             try:
                 complete.rename(folder)
             except OSError:
@@ -48,13 +48,12 @@ def prepared(
     return _open(folder)
 
 
-def _build(name: str, into: Path, records: Callable[[], Iterable[Record]]) -> Path:
+def _build(card: Card, into: Path, records: Callable[[], Iterable[Record]]) -> Path:
     import tensorflow_datasets as tfds
 
-    from . import builders
+    from .builders import Pictures
 
-    builder_class = {"kolektor": builders.Kolektor, "demo": builders.Demo}[name]
-    builder = builder_class(records=records, data_dir=into, file_format="array_record")
+    builder = Pictures(card, records=records, data_dir=into, file_format="array_record")
     tfds.disable_progress_bar()
     try:
         builder.download_and_prepare()

@@ -1,15 +1,24 @@
 """Data sets by name."""
 
+from importlib import import_module
 from pathlib import Path
 
 from jaxsode.errors import ArgumentError
 
-from . import kolektor
 from .dataset import Dataset, Progress
-from .demo import dataset as demo
 
-_LOADERS = {"demo": demo.load, "kolektor": kolektor.load}
-NAMES = tuple(_LOADERS)
+# The module of each, whose `load(*, data_dir, progress)` gives it.
+DATASETS = {
+    "demo": "jaxsode.datasets.demo.dataset",
+    "kolektor": "jaxsode.datasets.kolektor",
+}
+NAMES = tuple(DATASETS)
+
+
+def check_name(name: str) -> None:
+    """Raise an ArgumentError if there is no data set of this name."""
+    if name not in DATASETS:
+        raise ArgumentError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
 
 
 def load(name: str, *, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
@@ -24,6 +33,5 @@ def load(name: str, *, data_dir: Path | None = None, progress: Progress | None =
         ArgumentError: there is no such data set.
         DataError: its files are missing, or something is wrong with them.
     """
-    if name not in _LOADERS:
-        raise ArgumentError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
-    return _LOADERS[name](data_dir=data_dir, progress=progress)
+    check_name(name)
+    return import_module(DATASETS[name]).load(data_dir=data_dir, progress=progress)

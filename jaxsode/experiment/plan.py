@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxsode import datasets
 from jaxsode.errors import ArgumentError
 
 _LARGEST = 3e38  # of float32
@@ -23,7 +24,7 @@ class Config:
     into a folder of its own.
     """
 
-    dataset: Literal["demo", "kolektor"] = "demo"
+    dataset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(datasets.NAMES)}}}")] = "demo"
     """Pictures to run on."""
     data_dir: Path | None = None
     """Where the data set lies: its folder, or its zip as published. The demo needs none."""
@@ -82,8 +83,9 @@ def with_defaults(config: Config) -> Config:
     """The configuration with the data set's own value for what was not given.
 
     Raises:
-        ArgumentError: a value out of its range.
+        ArgumentError: a value out of its range, or a data set that there isn't.
     """
+    datasets.check_name(config.dataset)
     own = tomllib.loads((folder() / f"{config.dataset}.toml").read_text())
     own |= {name: (own[name],) for name in ("k", "embedding")}
     given = {name: value for name, value in vars(config).items() if value is not None}

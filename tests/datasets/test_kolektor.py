@@ -1,4 +1,5 @@
 import csv
+import errno
 import os
 import socket
 import subprocess
@@ -302,6 +303,38 @@ def test_a_zip_damaged_inside(as_zip: Maker, files: Files):
 def test_a_zip_of_something_else(as_zip: Maker):
     with pytest.raises(DataError, match=r"KolektorSDD\.zip holds no pictures kosNN/PartM\.jpg: get the data"):
         load(as_zip({"readme.txt": b"hello"}))
+
+
+@pytest.mark.parametrize("forbidden", ["kos02", "."])
+def test_a_folder_that_may_not_be_listed(
+    as_folder: Maker, files: Files, monkeypatch: pytest.MonkeyPatch, forbidden: str
+):
+    """Root may list anything: so it is refused here, as the system would refuse another user."""
+    folder = as_folder(files)
+    scandir = os.scandir
+
+    def refusing(path="."):
+        if Path(path) == folder / forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError) as caught:
+        load(folder)
+    path = folder / forbidden
+    assert str(caught.value) == f"can't read {path}: mend or replace it (Permission denied)"
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refusing(path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refusing)
+        with pytest.raises(
+            DataError, match=r"^can't read .*/inside: mend or replace it \(Permission denied\)$"
+        ):
+            load(tmp_path / "inside")
 
 
 def test_a_fold_without_pictures(as_folder: Maker, files: Files):

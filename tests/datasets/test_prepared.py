@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsode.datasets.dataset import Example, Record
+from jaxsode.datasets.dataset import Card, Example, Record
 from jaxsode.datasets.prepared import prepared
 from jaxsode.errors import DataError
 
+CARD = Card("toy", channels=1, description="Noise.")
 COUNT = 12
 
 
@@ -33,7 +34,7 @@ def records() -> Iterator[Record]:
 
 
 def assert_complete() -> None:
-    examples, stored = prepared("demo", "fingerprint", records)
+    examples, stored = prepared(CARD, "fingerprint", records)
     for i, record in enumerate(records()):
         assert examples[i] == record.example
         assert stored[i]["picture"] == record.picture
@@ -52,10 +53,10 @@ def test_it_is_made_once_for_a_fingerprint():
     def never() -> Iterator[Record]:
         raise AssertionError("made again")
 
-    prepared("demo", "fingerprint", records)
-    prepared("demo", "fingerprint", never)
+    prepared(CARD, "fingerprint", records)
+    prepared(CARD, "fingerprint", never)
     with pytest.raises(AssertionError, match="made again"):
-        prepared("demo", "another", never)
+        prepared(CARD, "another", never)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, DataError, MemoryError])
@@ -67,15 +68,15 @@ def test_an_interruption_leaves_nothing(own_home: Path, interruption: type[BaseE
             yield record
 
     with pytest.raises(interruption, match="now"):
-        prepared("demo", "fingerprint", interrupted)
-    assert list((own_home / "datasets" / "demo").iterdir()) == []
+        prepared(CARD, "fingerprint", interrupted)
+    assert list((own_home / "datasets" / "toy").iterdir()) == []
     assert_complete()
 
 
 KILLED = """
 import sys
 sys.path.insert(0, {folder!r})
-from test_prepared import records
+from test_prepared import CARD, records
 from jaxsode.datasets.prepared import prepared
 
 def hanging():
@@ -83,7 +84,7 @@ def hanging():
     print("all given", flush=True)
     sys.stdin.read()
 
-prepared("demo", "fingerprint", hanging)
+prepared(CARD, "fingerprint", hanging)
 """
 
 
@@ -106,14 +107,14 @@ def test_two_at_once_both_succeed(own_home: Path):
         yield from records()
 
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(prepared, "demo", "fingerprint", meet) for _ in range(2)]
+        futures = [pool.submit(prepared, CARD, "fingerprint", meet) for _ in range(2)]
         assert all(len(future.result()[0]) == COUNT for future in futures)
-    assert [path.name for path in (own_home / "datasets" / "demo").iterdir()] == ["fingerprint-2"]
+    assert [path.name for path in (own_home / "datasets" / "toy").iterdir()] == ["fingerprint-2"]
     assert_complete()
 
 
 def test_records_may_be_read_from_several_threads():
-    _, stored = prepared("demo", "fingerprint", records)
+    _, stored = prepared(CARD, "fingerprint", records)
     expected = [record.picture for record in records()]
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda i: stored[i % COUNT]["picture"], range(40 * COUNT)))
@@ -124,8 +125,8 @@ def test_records_may_be_read_from_several_threads():
     "damage", ["gone", "cut", "cut at a block", "empty", "changed", "no list", "no info"]
 )
 def test_damaged_files_are_told(own_home: Path, damage: str):
-    prepared("demo", "fingerprint", records)
-    (folder,) = (own_home / "datasets" / "demo").iterdir()
+    prepared(CARD, "fingerprint", records)
+    (folder,) = (own_home / "datasets" / "toy").iterdir()
     (stored,) = folder.glob("*array_record*")
     content = stored.read_bytes()
     if damage == "gone":
@@ -145,7 +146,7 @@ def test_damaged_files_are_told(own_home: Path, damage: str):
         (folder / "dataset_info.json").write_text("")
 
     def read_all() -> None:
-        _, opened = prepared("demo", "fingerprint", records)
+        _, opened = prepared(CARD, "fingerprint", records)
         for i in range(COUNT):
             opened[i]
 
@@ -160,4 +161,4 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("JAXSODE_HOME", str(tmp_path / "file"))
     with pytest.raises(DataError, match=r"^can't write prepared data into .*: set JAXSODE_HOME to a folder"):
-        prepared("demo", "fingerprint", records)
+        prepared(CARD, "fingerprint", records)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxsode.datasets.dataset import Dataset, Example, Progress, Record, Split
+from jaxsode.datasets.dataset import Card, Dataset, Example, Progress, Record, Split
 from jaxsode.datasets.pipeline import WORKERS
 from jaxsode.datasets.prepared import prepared
 from jaxsode.datasets.workers import in_order
@@ -20,6 +20,11 @@ from .fabric import Fabric
 from .flange import Flange
 from .marks import SIDE, finish
 
+CARD = Card(
+    name="demo",
+    channels=3,
+    description="Generated pictures of a flange and of a twill, good and defective, with exact masks.",
+)
 SEED = 2021
 TRAIN_GOOD, TEST_GOOD = 60, 20
 STRENGTHS = (0.15, 0.4, 0.7, 1.0)  # of each kind of defect, from faint and small to plain
@@ -76,11 +81,11 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     if data_dir is not None:
         raise ArgumentError(f"the demo is drawn, not read from {data_dir}: leave --data-dir out")
     planned = shots()
-    examples, records = prepared("demo", _fingerprint(), lambda: _records(planned, progress))
+    examples, records = prepared(CARD, _fingerprint(), lambda: _records(planned, progress))
     return Dataset(
-        name="demo",
+        name=CARD.name,
         size=(SIDE, SIDE),
-        channels=3,
+        channels=CARD.channels,
         paper_full_mask=False,
         examples=examples,
         splits={group: _split(planned, group) for group in _ITEMS},

@@ -1,0 +1,119 @@
+"""A data set is one file, one line in the registry and its TOML: here it is added by those steps."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxsode import config, datasets
+from jaxsode.config import Config, with_defaults
+from jaxsode.datasets import Split, registry
+from jaxsode.errors import ArgumentError
+from jaxsode.run import main
+
+FILE = '''
+"""Plates of two shapes, some scratched: good/plate0.png, scratch/plate0.png."""
+
+from jaxsode.datasets.dataset import Card, Dataset, Example, Record, Split
+from jaxsode.datasets.files import FolderFiles, fingerprint
+from jaxsode.datasets.prepared import prepared
+
+CARD = Card("plates", channels=3, description="Plates.", homepage="https://example.org/plates")
+
+
+def load(*, data_dir, progress=None):
+    files = FolderFiles(data_dir, "*/*.png")
+
+    def records():
+        for done, name in enumerate(files.names, start=1):
+            kind = name.split("/")[0]
+            part = "train" if kind == "good" and done % 2 else "test"
+            yield Record(Example(name, "round", kind, part, kind != "good"), files.read(name))
+            if progress is not None:
+                progress(done, len(files.names))
+
+    examples, stored = prepared(CARD, fingerprint(files, files.names, decided="round"), records)
+    of = {part: tuple(i for i, e in enumerate(examples) if e.part == part) for part in ("train", "test")}
+    return Dataset(
+        name=CARD.name,
+        size=(32, 48),
+        channels=CARD.channels,
+        paper_full_mask=False,
+        examples=examples,
+        splits={"round": Split("round", **of)},
+        records=stored,
+        source=str(data_dir),
+    )
+'''
+MODULE = "plates"  # of one in the package: "jaxsode.datasets.plates"
+TOML = """
+backbone = "resnet18"
+k = 4
+embedding = "semi-orthogonal"
+epsilon = 0.01
+sigma = 4.0
+batch_size = 2
+"""
+
+
+@pytest.fixture
+def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The steps, and the pictures' folder."""
+    code, configs, pictures = tmp_path / "code", tmp_path / "configs", tmp_path / "pictures"
+    for folder in (code, configs, pictures / "good", pictures / "scratch"):
+        folder.mkdir(parents=True)
+    (code / "plates.py").write_text(FILE)
+    (configs / "plates.toml").write_text(TOML)
+    monkeypatch.syspath_prepend(code)
+    monkeypatch.delitem(sys.modules, "plates", raising=False)
+    monkeypatch.setitem(registry.DATASETS, "plates", MODULE)
+    monkeypatch.setattr(config, "folder", lambda: configs)
+    rng = np.random.default_rng(0)
+    for name in ("good/0", "good/1", "good/2", "good/3", "scratch/0"):
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{name}.png")
+    return pictures
+
+
+def test_it_is_loaded_by_its_name(plates: Path, own_home: Path):
+    calls: list[tuple[int, int]] = []
+    dataset = datasets.load("plates", data_dir=plates, progress=lambda *both: calls.append(both))
+    assert calls == [(i, 5) for i in range(1, 6)]
+    assert dataset.split("round") == Split("round", train=(0, 2), test=(1, 3, 4))
+    assert [example.kind for example in dataset.examples] == ["good"] * 4 + ["scratch"]
+    assert dataset.picture(4).shape == (32, 48, 3)
+    assert dataset.mask(4) is None
+    (folder,) = (own_home / "datasets" / "plates").iterdir()
+    stored = json.loads((folder / "dataset_info.json").read_text())
+    assert stored["name"] == "plates"
+    assert stored["description"] == "Plates."
+    assert stored["location"]["urls"] == ["https://example.org/plates"]
+    assert tfds.builder_from_directory(folder).info.splits["pictures"].num_examples == 5
+
+
+def test_the_command_knows_it(plates: Path):
+    filled = with_defaults(Config(dataset="plates", data_dir=plates))
+    assert (filled.k, filled.batch_size) == ((4,), 2)
+
+
+def test_a_name_that_nobody_registered(capsys: pytest.CaptureFixture[str]):
+    message = "there is no data set 'mnist': choose one of demo, kolektor"
+    with pytest.raises(ArgumentError, match=message):
+        with_defaults(Config(dataset="mnist"))
+    assert main(["--dataset", "mnist"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_help_lists_them(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "{demo,kolektor}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", datasets.NAMES)
+def test_each_has_a_toml(name: str):
+    assert with_defaults(Config(dataset=name)).k is not None
