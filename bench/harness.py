@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsode.measure import Stopwatch
+from jaxsode.experiment.record import Stopwatch
 
 ROUNDS = 5
 PAUSE = 0.02

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.setting import EPSILON, SIGMA, Equivalent, Parts, Setting, Stage
-from jaxsode.algebra import Moments
+from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones import registry
 from jaxsode.blocks import fit_and_score, rows_per_block
 from jaxsode.detector import Detector
-from jaxsode.fitting import accumulate, embed, embedding_matrix, factorise
+from jaxsode.fitting import accumulate, embed, extract, factorise, grid_of
+from jaxsode.method import Method
 from jaxsode.scoring import anomaly_maps, distances
 
 
@@ -32,7 +34,7 @@ def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Pa
 
         backbone = load(setting.backbone, weights=weights)
     tensors = {name: np.asarray(tensor) for name, tensor in registry.parameters(backbone).items()}
-    W = embedding_matrix("semi-orthogonal", seed, sum(backbone.channels), setting.k)
+    W = Method(k=setting.k, seed=seed).matrix(sum(backbone.channels))
     return Parts(tensors, np.asarray(W))
 
 
@@ -52,8 +54,8 @@ class Ours:
         self.W = jnp.asarray(parts.W)
 
     def fit(self, batches: Iterable[np.ndarray], *, epsilon: float = EPSILON, W: Any = None) -> Detector:
-        W = self.W if W is None else jnp.asarray(W)
-        return Detector.fit(batches, self.backbone, W=W, epsilon=epsilon, sigma=SIGMA)
+        method = Method(embedding=self.W if W is None else W, epsilon=epsilon, sigma=SIGMA)
+        return Detector.fit(batches, self.backbone, method)
 
     def score(self, model: Detector, pictures: np.ndarray) -> jax.Array:
         return model.anomaly_map(pictures)
@@ -66,9 +68,10 @@ class Ours:
 
     def blank(self) -> Detector:
         H, width, k = (*self._grid(), self.setting.k)
-        settings = Settings(self.setting.size, "given", EPSILON, SIGMA, None, 1)
-        mean, whitener = jnp.zeros((H, width, k)), jnp.ones((H, width, k, k))
-        return Detector(self.backbone, self.W, mean, whitener, settings)
+        method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA).recorded()
+        mean, precision = jnp.zeros((H, width, k)), Whitener(jnp.ones((H, width, k, k)))
+        count = jnp.asarray(1, jnp.int32)
+        return Detector(self.backbone, self.W, mean, precision, count, method, None, self.setting.size)
 
     def in_blocks(self, batches: Callable[[], Iterable[np.ndarray]], state_gb: float) -> np.ndarray:
         """Maps of the pictures that it is fitted on, with so much memory for the state of a block."""
@@ -76,8 +79,10 @@ class Ours:
         def maps() -> Iterable[tuple[tuple[jax.Array, ...], int]]:
             return ((extract(self.backbone, pictures), len(pictures)) for pictures in batches())
 
-        rows = rows_per_block(self._grid(), self.setting.k, int(state_gb * 1e9))
-        return fit_and_score(maps, maps, self.W, size=self.setting.size, rows=rows)
+        method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA)
+        rows = rows_per_block(self._grid(), method, self.W.shape[0], int(state_gb * 1e9))
+        scored = fit_and_score(maps, maps, self.backbone, method, size=self.setting.size, rows=rows)
+        return np.concatenate([batch[:valid] for batch, valid in scored])
 
     def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
         rows, n = len(batches[0]), sum(map(len, batches))
@@ -99,11 +104,11 @@ class Ours:
         rows = len(pictures)
         maps = extract(self.backbone, pictures)
         z = embed(self.W, maps)
-        d = distances(z, model.mean, model.whitener)
+        d = distances(z, model.mean, model.precision)
         return {
             "CNN": Stage(lambda: extract(self.backbone, pictures), rows),
             "embedding": Stage(lambda: embed(self.W, maps), rows),
-            "distance": Stage(lambda: distances(z, model.mean, model.whitener), rows),
+            "distance": Stage(lambda: distances(z, model.mean, model.precision), rows),
             "map": Stage(lambda: anomaly_maps(d, self.setting.size, SIGMA), rows),
         }
 
@@ -111,6 +116,4 @@ class Ours:
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     def _grid(self) -> tuple[int, int]:
-        picture = jax.ShapeDtypeStruct((1, *self.setting.size, 3), np.uint8)
-        _, H, width, _ = jax.eval_shape(extract, self.backbone, picture)[0].shape
-        return H, width
+        return grid_of(self.backbone, self.setting.size)

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jaxsode.measure import environment
+from jaxsode.experiment.record import environment
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "anomalib", "timm", "scikit-learn", "optax")

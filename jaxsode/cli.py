@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = [f"  {command.ljust(width)}  {says}" for command, says in COMMANDS.items()]
-        print("\n".join(["usage: jaxsode COMMAND …", "", *lines, "", "jaxsode COMMAND --help tells the rest."]))
+        print(
+            "\n".join(["usage: jaxsode COMMAND …", "", *lines, "", "jaxsode COMMAND --help tells the rest."])
+        )
         return 0
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)

@@ -137,7 +137,9 @@ def accumulate(
         rows = z.shape[0]
         if group is None:
             where = np.zeros(rows * max(1, GROUP // rows), bool)
-            state, group = _nothing(statistic, state, z.shape[1:3], len(where), z.shape[3], sharding)
+            state, group = _nothing(
+                statistic, state, (z.shape[1], z.shape[2]), len(where), z.shape[3], sharding
+            )
         group = _place(group, own(z), filled, sharding)
         where[filled : filled + rows] = np.arange(rows) < valid
         filled += rows

@@ -112,8 +112,12 @@ def unpack(packed: Packed) -> Moments:
         packed: by `pack`.
     """
     # Copies, even where nothing changes: who updates them gives their memory away.
-    vectors = (jnp.copy(x) for x in (packed.count, packed.origin, packed.offset))
-    return Moments(*vectors, unpack_symmetric(packed.scatter))
+    return Moments(
+        count=jnp.copy(packed.count),
+        origin=jnp.copy(packed.origin),
+        offset=jnp.copy(packed.offset),
+        scatter=unpack_symmetric(packed.scatter),
+    )
 
 
 def statistic_of(state: Any) -> Statistic:

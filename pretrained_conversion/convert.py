@@ -46,9 +46,7 @@ def convert_file(
     return found
 
 
-def main(
-    arguments: list[str] | None = None, *, prog: str = "python -m pretrained_conversion.convert"
-) -> int:
+def main(arguments: list[str] | None = None, *, prog: str = "python -m pretrained_conversion.convert") -> int:
     """The command; returns the exit code, 2 for a mistake of the user's."""
     parser = argparse.ArgumentParser(
         prog=prog,

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 import zipfile
+from collections import Counter
 
 import jax
 import numpy as np
@@ -16,7 +18,9 @@ import pytest
 from miniature import kolektor
 from PIL import Image
 
-from jaxsode import Detector
+from jaxsode import Detector, cli
+from jaxsode.datasets import Dataset
+from jaxsode.experiment.decoded import Decoded
 from jaxsode.report import METRICS
 from jaxsode.run import main
 
@@ -76,7 +80,7 @@ def test_what_a_run_leaves(data, tmp_path, capsys):
     panel = np.asarray(Image.open(out / panels[0]))
     assert panel.shape == (64, 3 * 32 + 2 * 4, 3)
     detector = Detector.load(out / "detector" / "1")
-    assert detector.settings.pictures == 10
+    assert int(detector.count) == 10
 
     printed = capsys.readouterr().err
     assert "± std" in printed
@@ -146,9 +150,70 @@ def test_block_by_block_gives_the_same_numbers(data, tmp_path, capsys):
     for name, value in whole["mean"].items():
         assert abs(blocks["mean"][name] - value) < 1e-4
     capsys.readouterr()
-    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--memory-gb", "0.00004"]
-    _refused(capsys, given, "block by block", "--no-save-detector")
-    _refused(capsys, [*given[:-1], "1e-9"], "can't hold one row")
+    assert _run(data, tmp_path / "saved", "--fold", "1", "--memory-gb", "0.00005") == 0
+    assert _result(tmp_path / "saved")["timing"]["blocks_s"] > 0
+    assert len(list((tmp_path / "saved" / "maps").rglob("*.png"))) == 6
+    detector = Detector.load(tmp_path / "saved" / "detector" / "1")
+    assert int(detector.count) == 10
+    assert len(list((tmp_path / "saved" / "detector" / "1").glob("rows-*"))) > 1
+    capsys.readouterr()
+    given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--memory-gb", "1e-9"]
+    _refused(capsys, given, "can't hold one row")
+
+
+@pytest.mark.parametrize("more", [["--fold", "1"], ["--fold", "all"], ["--k", "2", "8"], ["--memory-gb", "0.00005"]])
+def test_each_test_picture_is_decoded_once_and_none_is_held(data, tmp_path, monkeypatch, more):
+    """Streamed, with features that are kept, in a sweep, and block by block."""
+    decoded, alive, most = Counter(), weakref.WeakSet(), 0
+
+    def counted(kind):
+        plain = getattr(Dataset, kind)
+
+        def decode(self, index, *, size=None):
+            decoded[kind, index] += 1
+            return plain(self, index, size=size)
+
+        monkeypatch.setattr(Dataset, kind, decode)
+
+    def watched(self, indices):
+        nonlocal most
+        for batch in batches_of(self, indices):
+            alive.add(batch)
+            most = max(most, len(alive))
+            yield batch
+
+    counted("picture")
+    counted("mask")
+    batches_of = Decoded.batches
+    monkeypatch.setattr(Decoded, "batches", watched)
+    assert _run(data, tmp_path / "out", *more) == 0
+    tested = 6 if "1" in more else 18
+    assert len(list((tmp_path / "out").rglob("*.png"))) == tested * (2 if "--k" in more else 1)
+    assert max(decoded.values()) == 1
+    assert most <= 3
+
+
+def test_other_precisions_by_the_command(data, tmp_path):
+    sweep = ["--precision", "global", "global-one-mean", "--embedding", "semi-orthogonal"]
+    assert _run(data, tmp_path / "global", *sweep, "--fold", "1", "--maps", "none") == 0
+    names = ["semi-orthogonal-k8-global-seed0", "semi-orthogonal-k8-global-one-mean-seed0"]
+    assert {path.name for path in (tmp_path / "global").iterdir()} == {*names, "summary.json"}
+    rank = ["--embedding", "identity", "--precision", "eigenvectors-lower", "full-rank", "--layers", "1"]
+    assert _run(data, tmp_path / "full", *rank, "--fold", "1", "--maps", "none") == 0
+    loaded = Detector.load(tmp_path / "full" / "identity-k8-eigenvectors-lower" / "detector" / "1")
+    assert loaded.precision.matrix.shape[2:] == (8, 64)
+
+
+def test_the_commands(data, tmp_path, capsys):
+    assert cli.main(["run", *SMALL, "--data-dir", str(data), "-o", str(tmp_path / "out"), "--fold", "1"]) == 0
+    assert (tmp_path / "out" / "metrics.json").exists()
+    capsys.readouterr()
+    assert cli.main([]) == cli.main(["--help"]) == 0
+    assert "convert" in capsys.readouterr().out
+    assert cli.main(["fly"]) == 2
+    assert capsys.readouterr().err == "error: there is no command 'fly': choose one of run, convert\n"
+    assert cli.main(["convert", "resnet18", "--from", "/nowhere.pth", "--out", str(tmp_path / "x")]) == 2
+    assert "/nowhere.pth" in capsys.readouterr().err
 
 
 def _refused(capsys, arguments, *words):
@@ -278,7 +343,8 @@ def test_an_interrupted_run_leaves_nothing_under_its_name(data, tmp_path):
 
 _SLOW = """
 import signal, sys, time
-from jaxsode import report, run
+from jaxsode import report
+from jaxsode.commands import run
 # A shell's background job, as this test may be, has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 write = report.write_panel

@@ -162,7 +162,7 @@ def as_key(key: Key[Array, ""] | SupportsIndex) -> Key[Array, ""]:
     """
     if isinstance(key, jax.Array) and not jnp.issubdtype(key.dtype, jnp.integer):
         return key
-    if isinstance(key, jax.core.Tracer):  # it has no value to look at
+    if isinstance(key, jax.Array) and isinstance(key, jax.core.Tracer):  # it has no value to look at
         return jax.random.key(key, impl=_IMPLEMENTATION)
     return jax.random.key(check_seed(key), impl=_IMPLEMENTATION)
 

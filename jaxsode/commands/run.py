@@ -1,8 +1,9 @@
-"""python -m jaxsode.run: fit on a data set's good pictures, score its test pictures, report."""
+"""jaxsode run: fit on a data set's good pictures, score its test pictures, report."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,47 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import Progress
 
 from jaxsode import backbones, datasets, report
 from jaxsode.backbones.weights import find, shapes
-from jaxsode.blocks import state_bytes
-from jaxsode.config import Config, Setting, recorded, settings, with_defaults
-from jaxsode.errors import ArgumentError, JaxsodeError
-from jaxsode.experiment import Experiment, Fold
-from jaxsode.features import Features, free_device_memory
-from jaxsode.measure import Stopwatch, environment, peak_memory
+from jaxsode.commands.options import Data, Machine, Methods, Network, Output
+from jaxsode.commands.progress import bars
+from jaxsode.errors import JaxsodeError
+from jaxsode.experiment.evaluate import Experiment
+from jaxsode.experiment.features import Features, free_device_memory
+from jaxsode.experiment.plan import Plan, Request, check_positive, complete
+from jaxsode.experiment.record import Stopwatch, environment, peak_memory
+from jaxsode.method import Method
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True)
+class Run:
+    """Anomaly segmentation by semi-orthogonal embedding: fit on good pictures, score the test pictures.
+
+    Without arguments: the generated demo data, offline. What is not given comes from the data set's own
+    configuration. Several values of --k, --embedding, --precision or --seed run in one go on features
+    extracted once, each into a folder of its own.
+    """
+
+    data: tyro.conf.OmitArgPrefixes[Data]
+    network: tyro.conf.OmitArgPrefixes[Network]
+    methods: tyro.conf.OmitArgPrefixes[Methods]
+    machine: tyro.conf.OmitArgPrefixes[Machine]
+    output: tyro.conf.OmitArgPrefixes[Output]
+
+    def request(self) -> Request:
+        """What was asked of the computation."""
+        machine = {name: value for name, value in vars(self.machine).items() if name != "memory_gb"}
+        return Request(**vars(self.data), **vars(self.network), **vars(self.methods), **machine)
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode run") -> int:
     """Run the command; returns its exit code: 0, or 2 for a mistake of the user's."""
-    config = tyro.cli(Config, prog="python -m jaxsode.run", args=arguments)
+    asked = tyro.cli(Run, prog=prog, args=arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        run(config, console)
+        run(asked, console)
     except JaxsodeError as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 2
@@ -46,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(config: Config, console: Console) -> Path:
+def run(asked: Run, console: Console) -> Path:
     """Do what the command does.
 
     Args:
-        config: what was asked for.
+        asked: what was asked for.
         console: for progress and the table.
 
     Returns:
@@ -59,127 +74,120 @@ def run(config: Config, console: Console) -> Path:
     Raises:
         JaxsodeError: a mistake of the user's; nothing is written then.
     """
-    config = with_defaults(config)
-    output = config.output
-    assert output is not None
+    plan = complete(asked.request())
+    memory_gb = asked.machine.memory_gb
+    check_positive("memory-gb", memory_gb)
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    output = asked.output.output or Path("runs") / f"{plan.dataset}-{now}"
     report.check_output(output)
     stopwatch = Stopwatch()
-    backbone, weights = _backbone(config, console)
-    sweep = settings(config, sum(backbone.channels))
-    dataset = datasets.load(config.dataset, data_dir=config.data_dir)
-    size = config.size or dataset.size
-    assert config.batch_size is not None
-    assert config.epsilon is not None
-    assert config.sigma is not None
-    features = Features(backbone, dataset, size=size, batch_size=config.batch_size, workers=config.workers)
-    experiment = Experiment(features, stopwatch, config.epsilon, config.sigma, _state_memory(config))
-    _check_savable(config, experiment, sweep)
+    backbone, weights = _backbone(plan, console)
+    plan.check_k(sum(backbone.channels))
+    dataset = _dataset(plan, console)
+    features = Features(
+        backbone,
+        dataset,
+        size=plan.size or dataset.size,
+        batch_size=plan.batch_size,
+        workers=plan.workers,
+    )
+    memory = free_device_memory() if memory_gb is None else int(memory_gb * 1e9)
+    experiment = Experiment(features, stopwatch, memory)
+    splits = [dataset.split(name) for name in plan.splits(dataset)]
+    for method in plan.methods:
+        for split in splits:
+            experiment.rows(method, len(split.train))  # refuses what can't be done, before anything is
     summaries = []
-    with _progress(console) as progress, report.whole_folder(output) as folder:
-        folds = [experiment.fold(name) for name in _fold_names(config, dataset)]
-        uses = [index for fold in folds for index in (*fold.train, *fold.test)]
+    with bars(console) as progress, report.whole_folder(output) as folder:
+        uses = [index for split in splits for index in (*split.train, *split.test)]
+        tested = [index for split in splits for index in split.test]
         task = progress.add_task("features", total=len(set(uses)))
         with stopwatch("extract_s"):
-            kept = features.prepare(uses * len(sweep), progress=lambda n: progress.advance(task, n))
+            kept = features.prepare(
+                uses * len(plan.methods), tested=tested, progress=lambda n: progress.advance(task, n)
+            )
         progress.update(task, visible=False)
-        for setting in sweep:
-            into = folder if len(sweep) == 1 else folder / str(setting)
-            scored = [_run_fold(config, experiment, fold, setting, into, progress) for fold in folds]
-            summary = {"setting": vars(setting), "folds": scored} | report.summarise(scored)
+        for method in plan.methods:
+            into = folder if len(plan.methods) == 1 else folder / str(method)
+            scored = [_split(asked.output, experiment, split, method, into, progress) for split in splits]
+            summary = {"setting": method.page(), "folds": scored} | report.summarise(scored)
             summaries.append(summary)
             result = summary | {
-                "config": recorded(config),
+                "config": plan.recorded(method),
                 "weights": weights,
                 "timing": _timing(stopwatch, scored, kept),
                 "memory": peak_memory(),
                 "environment": environment(),
             }
             report.write_json(into / "metrics.json", result)
-        if len(sweep) > 1:
+        if len(plan.methods) > 1:
             report.write_json(folder / "summary.json", summaries)
-    _print(console, config, summaries, weights)
+    _print(console, plan, summaries, weights)
     console.print(str(output), markup=False)
     return output
 
 
-def _backbone(config: Config, console: Console) -> tuple[backbones.Backbone, dict[str, str]]:
+def _backbone(plan: Plan, console: Console) -> tuple[backbones.Backbone, dict[str, str]]:
     """The backbone, and where its weights are from."""
-    assert config.backbone is not None
-    backbone = backbones.create(config.backbone, layers=config.layers, dtype=jnp.dtype(config.dtype))
-    if config.weights == "random":
+    backbone = backbones.create(plan.backbone, layers=plan.layers, dtype=jnp.dtype(plan.dtype))
+    if plan.weights == "random":
         return backbone, {"source": "random", "note": "random weights: the numbers mean nothing"}
-    with _progress(console) as progress:
+    with bars(console) as progress:
         task = progress.add_task("weights", total=None, visible=False)
 
         def downloaded(done: int, total: int | None) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
-        found = find(config.backbone, weights=config.weights, leaves=shapes(backbone), progress=downloaded)
+        found = find(plan.backbone, weights=plan.weights, leaves=shapes(backbone), progress=downloaded)
     backbone = backbones.with_parameters(backbone, found.tensors)
     return backbone, {"source": found.source, "sha256": found.sha256}
 
 
-def _fold_names(config: Config, dataset: datasets.Dataset) -> tuple[str, ...]:
-    if config.fold == ("all",):
-        return tuple(dataset.splits)
-    for name in config.fold:
-        if name not in dataset.splits:
-            raise ArgumentError(
-                f"--fold {name} is unknown to {dataset.name}: choose {', '.join(dataset.splits)} or all"
-            )
-    return tuple(dict.fromkeys(config.fold))
+def _dataset(plan: Plan, console: Console) -> datasets.Dataset:
+    """The data set, prepared the first time."""
+    with bars(console) as progress:
+        task = progress.add_task(f"preparing {plan.dataset}", total=None, visible=False)
+
+        def prepared(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        return datasets.load(plan.dataset, data_dir=plan.data_dir, progress=prepared)
 
 
-def _state_memory(config: Config) -> int:
-    return free_device_memory() if config.memory_gb is None else int(config.memory_gb * 1e9)
-
-
-def _check_savable(config: Config, experiment: Experiment, sweep: Sequence[Setting]) -> None:
-    """A detector that is fitted in blocks never exists as a whole: say so before anything is computed."""
-    blocked = [setting for setting in sweep if experiment.rows(setting.k) < experiment.features.grid()[0]]
-    if blocked and config.save_detector:
-        state = state_bytes(experiment.features.grid(), blocked[-1].k) / 1e9
-        raise ArgumentError(
-            f"a detector of k = {blocked[-1].k} takes {state:.3g} GB, more than the "
-            f"{_state_memory(config) / 1e9:.3g} GB for it: give --no-save-detector to do without one, "
-            "block by block, or more --memory-gb"
-        )
-
-
-def _run_fold(
-    config: Config,
+def _split(
+    asked: Output,
     experiment: Experiment,
-    fold: Fold,
-    setting: Setting,
+    split: datasets.Split,
+    method: Method,
     folder: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Fit, score and evaluate; write the fold's maps and detector into the folder; return its metrics."""
+    """Fit, score and evaluate; write the split's maps and detector into the folder; return its metrics."""
 
     @contextmanager
     def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-        task = progress.add_task(f"{setting} · fold {fold.name} · {what}", total=total)
+        task = progress.add_task(f"{method} · fold {split.name} · {what}", total=total)
         try:
             yield lambda pictures: progress.advance(task, pictures)
         finally:
             progress.remove_task(task)
 
-    maps, detector = experiment.maps(fold, setting, bar)
-    scores = experiment.evaluate(fold, maps)
-    _draw(config, experiment.features.dataset, fold, maps, folder / "maps" / fold.name)
-    if config.save_detector and detector is not None:
-        detector.save(folder / "detector" / fold.name)
-    return {"fold": fold.name, "train": len(fold.train), "test": len(fold.test)} | dict(scores)
+    examples = experiment.features.dataset.examples
 
+    def draw(index: int, picture: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None) -> None:
+        if asked.maps == "all" or mask is not None:
+            panel = report.panel(picture, anomaly_map, mask, colours=asked.colours)
+            name = examples[index].name.replace("/", "-")
+            report.write_panel(folder / "maps" / split.name / f"{name}.png", panel)
 
-def _draw(config: Config, dataset: datasets.Dataset, fold: Fold, maps: np.ndarray, folder: Path) -> None:
-    """A panel for each test picture that was asked for."""
-    for row, index in enumerate(fold.test):
-        defective = bool(fold.defective[row])
-        if config.maps == "all" or (config.maps == "defective" and defective):
-            mask = fold.masks[row] if defective else None
-            panel = report.panel(fold.pictures[row], maps[row], mask, colours=config.colours)
-            report.write_panel(folder / f"{dataset.examples[index].name.replace('/', '-')}.png", panel)
+    scores = experiment.run(
+        split,
+        method,
+        bar=bar,
+        draw=None if asked.maps == "none" else draw,
+        save=folder / "detector" / split.name if asked.save_detector else None,
+    )
+    return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | dict(scores)
 
 
 def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float | None]:
@@ -192,40 +200,19 @@ def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: in
 
 
 def _print(
-    console: Console, config: Config, summaries: Sequence[dict[str, Any]], weights: dict[str, str]
+    console: Console, plan: Plan, summaries: Sequence[dict[str, Any]], weights: dict[str, str]
 ) -> None:
+    """One row a fold, or one row a method where there are several."""
     if len(summaries) == 1:
-        (only,) = summaries
+        only = summaries[0]
         rows = [(f"fold {fold['fold']}", report.flatten(fold)) for fold in only["folds"]]
         if len(rows) > 1:
             rows += [("mean", only["mean"]), ("± std", only["std"])]
-        title = f"{config.dataset} · {config.backbone} · {Setting(**only['setting'])}"
+        title = f"{plan.dataset} · {plan.backbone} · {plan.methods[0]}"
     else:
-        rows = [(str(Setting(**s["setting"])), s["mean"]) for s in summaries]
-        title = f"{config.dataset} · {config.backbone} · mean over folds"
+        named = zip(plan.methods, summaries, strict=True)
+        rows = [(str(method), summary["mean"]) for method, summary in named]
+        title = f"{plan.dataset} · {plan.backbone} · mean over folds"
     console.print(report.table(title, rows))
     if "note" in weights:
         console.print(weights["note"], style="yellow")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-class _Rate(ProgressColumn):
-    """Pictures per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,123 +1,137 @@
-"""One setting on one fold: fit on its good pictures, score its test pictures, evaluate."""
+"""One method on one split, streamed: fit on its good pictures, then a test batch goes from picture to map to
+metrics and heat maps, and is forgotten.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxsode import metrics
 from jaxsode.blocks import fit_and_score, rows_per_block
-from jaxsode.config import Setting
-from jaxsode.datasets import batches
+from jaxsode.datasets import Batch, Split
 from jaxsode.detector import Detector
-from jaxsode.features import Features, free_memory
-from jaxsode.fitting import FeatureMaps, embedding_matrix
-from jaxsode.measure import Stopwatch
+from jaxsode.experiment.features import Features, free_memory
+from jaxsode.experiment.record import Stopwatch
+from jaxsode.fitting import FeatureMaps
+from jaxsode.method import Method
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar: what is done, for how many pictures; gives what to call with each few that are."""
 
-
-@dataclass(frozen=True)
-class Fold:
-    """Pictures to fit on and pictures to score.
-
-    Attributes:
-        name: of the fold.
-        train, test: indices into the data set's examples.
-        pictures: (N, height, width, C) uint8, those of `test`.
-        masks: (N, height, width) uint8.
-        defective: (N,) bool.
-    """
-
-    name: str
-    train: Sequence[int]
-    test: Sequence[int]
-    pictures: np.ndarray
-    masks: np.ndarray
-    defective: np.ndarray
+Draw = Callable[[int, np.ndarray, np.ndarray, np.ndarray | None], None]
+"""Called with a test picture's index, the picture, its anomaly map, and its mask if it is defective."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What all settings and folds of a run have in common.
+    """What all methods and splits of a run have in common.
 
     Attributes:
         features: of the pictures.
         stopwatch: gets fit_s and score_s, or blocks_s for both.
-        epsilon, sigma: see `Detector.fit`.
         memory: bytes that the state of fitting may take; above it, locations are done block by block.
     """
 
     features: Features
     stopwatch: Stopwatch
-    epsilon: float
-    sigma: float
     memory: int
 
-    def fold(self, name: str) -> Fold:
-        """The fold, with its test pictures and masks decoded."""
+    def rows(self, method: Method, pictures: int) -> int:
+        """How many rows of the grid are fitted at once.
+
+        Args:
+            method: see `Method`.
+            pictures: N that are fitted on.
+        """
+        F = sum(self.features.backbone.channels)
+        return rows_per_block(self.features.grid(), method, F, self.memory, pictures)
+
+    def run(
+        self, split: Split, method: Method, *, bar: Bar, draw: Draw | None = None, save: Path | None = None
+    ) -> metrics.Metrics:
+        """Fit, score and evaluate.
+
+        Args:
+            split: whose good pictures are fitted on, and whose test pictures are scored.
+            method: see `Method`.
+            bar: see `Bar`.
+            draw: called for each test picture, while it is at hand.
+            save: a new folder for the detector, or None.
+
+        Returns:
+            All metrics, by the data set's own rule for masks.
+        """
+        dataset = self.features.dataset
+        with metrics.Stream(paper_full_mask=dataset.paper_full_mask) as stream:
+            for maps, batch in self._scored(split, method, bar, save):
+                assert batch.masks is not None
+                assert batch.masked is not None
+                rows = slice(batch.valid)
+                defective = np.array([dataset.examples[i].defective for i in batch.indices[rows]])
+                stream.add(maps[rows], batch.masks[rows], defective, masked=batch.masked[rows])
+                if draw is not None:
+                    for row in range(batch.valid):
+                        mask = batch.masks[row] if defective[row] else None
+                        draw(batch.indices[row], batch.pictures[row], maps[row], mask)
+            return stream.result()
+
+    def _scored(
+        self, split: Split, method: Method, bar: Bar, save: Path | None
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Anomaly maps (B, height, width) of the test pictures, each with its batch."""
         f = self.features
-        split = f.dataset.split(name)
-        train, test = split.train, split.test
-        decoded = list(
-            batches(f.dataset, test, size=f.size, batch_size=f.batch_size, workers=f.workers, with_masks=True)
-        )
-        pictures = np.concatenate([batch.pictures[: batch.valid] for batch in decoded])
-        masks = np.concatenate([batch.masks[: batch.valid] for batch in decoded if batch.masks is not None])
-        defective = np.array([f.dataset.examples[i].defective for i in test])
-        return Fold(name, train, test, pictures, masks, defective)
-
-    def rows(self, k: int) -> int:
-        """How many rows of the grid are fitted at once."""
-        return rows_per_block(self.features.grid(), k, self.memory)
-
-    def maps(self, fold: Fold, setting: Setting, bar: Bar) -> tuple[np.ndarray, Detector | None]:
-        """Anomaly maps (N, height, width) of the test pictures; and the detector, unless done in blocks."""
 
         def maps_of(indices: Sequence[int], what: str) -> Iterator[tuple[FeatureMaps, int]]:
             with bar(what, len(indices)) as done:
-                for maps, valid in self.features.batches(indices):
+                for maps, valid in f.batches(indices):
                     yield maps, valid
                     done(valid)
 
-        f = self.features
-        if (rows := self.rows(setting.k)) < f.grid()[0]:
-            embedded = 4 * math.prod(f.grid()) * setting.k * (len(fold.train) + len(fold.test))
-            W = embedding_matrix(setting.embedding, setting.seed, sum(f.backbone.channels), setting.k)
+        n = len(split.train)
+        if (rows := self.rows(method, n)) < f.grid()[0]:
+            embedded = 4 * math.prod(f.grid()) * method.size(sum(f.backbone.channels))
             with self.stopwatch("blocks_s"):
-                maps = fit_and_score(
-                    lambda: maps_of(fold.train, "fit"),
-                    lambda: maps_of(fold.test, "score"),
-                    W,
+                scored = fit_and_score(
+                    lambda: maps_of(split.train, "fit"),
+                    lambda: maps_of(split.test, "score"),
+                    f.backbone,
+                    method,
                     size=f.size,
                     rows=rows,
-                    epsilon=self.epsilon,
-                    sigma=self.sigma,
-                    keep=embedded <= free_memory(),
+                    pictures=n,
+                    keep=embedded * (n + len(split.test)) <= free_memory(),
+                    path=save,
                 )
-            return maps, None
+                first = next(scored)
+            yield from zip((maps for maps, _ in _chain(first, scored)), f.pictures(split.test), strict=True)
+            return
         with self.stopwatch("fit_s"):
             detector = Detector.fit_features(
-                maps_of(fold.train, "fit"),
+                maps_of(split.train, "fit"),
                 f.backbone,
+                method,
                 size=f.size,
-                k=setting.k,
-                embedding=setting.embedding,
-                epsilon=self.epsilon,
-                seed=setting.seed,
-                sigma=self.sigma,
+                pictures=n,
+                keep_moments=save is not None,
             )
-        with self.stopwatch("score_s"):
-            scored = [
-                np.asarray(detector.anomaly_map_of_features(maps))[:valid]
-                for maps, valid in maps_of(fold.test, "score")
-            ]
-        return np.concatenate(scored), detector
+        if save is not None:
+            detector.save(save)
+        with bar("score", len(split.test)) as done:
+            batches = f.tests(split.test)
+            while True:
+                with self.stopwatch("score_s"):
+                    if (found := next(batches, None)) is None:
+                        return
+                    maps = np.asarray(detector.anomaly_map_of_features(found[0]))
+                yield maps, found[1]
+                done(found[1].valid)
 
-    def evaluate(self, fold: Fold, maps: np.ndarray) -> metrics.Metrics:
-        """All metrics of the fold, by the data set's own rule for masks."""
-        full = self.features.dataset.paper_full_mask
-        return metrics.evaluate(maps, fold.masks, fold.defective, paper_full_mask=full)
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest

@@ -9,7 +9,8 @@ import numpy as np
 import psutil
 
 from jaxsode.backbones.protocol import Backbone
-from jaxsode.datasets import Batch, Dataset, batches
+from jaxsode.datasets import Batch, Dataset
+from jaxsode.experiment.decoded import Decoded
 from jaxsode.fitting import FeatureMaps, extract
 
 _SHARE = 0.4
@@ -32,7 +33,7 @@ class Features:
     """Batches of feature maps by the pictures' indices.
 
     If any picture is asked for more than once, all are extracted once, by `prepare`, and kept in host memory
-    if they fit; else every call decodes and extracts again, and nothing is kept.
+    if they fit; else every call extracts again, and nothing is kept but the decoded pictures, in a file.
 
     Args:
         backbone: extracts them.
@@ -50,6 +51,7 @@ class Features:
         self.size = size
         self.batch_size = batch_size
         self.workers = workers
+        self._decoded = Decoded(dataset, size=size, batch_size=batch_size, workers=workers)
         self._kept: list[np.ndarray] = []
         self._row: dict[int, int] = {}
 
@@ -63,12 +65,18 @@ class Features:
         return sum(math.prod(m.shape) * m.dtype.itemsize for m in self._shapes())
 
     def prepare(
-        self, uses: Iterable[int], *, progress: Callable[[int], None], memory: int | None = None
+        self,
+        uses: Iterable[int],
+        *,
+        tested: Iterable[int] = (),
+        progress: Callable[[int], None],
+        memory: int | None = None,
     ) -> int:
         """Extract all that is used and keep it, if anything is used more than once.
 
         Args:
             uses: an index for every time that a picture will be asked for.
+            tested: indices of those that `tests` will be asked for, too.
             progress: called with the number of pictures just done.
             memory: bytes that may be taken; a share of what is free by default.
 
@@ -78,8 +86,11 @@ class Features:
         times = Counter(uses)
         used = sorted(times)
         memory = free_memory() if memory is None else memory
-        if max(times.values(), default=0) <= 1 or len(used) * self.bytes_per_picture() > memory:
+        again = [index for index, n in times.items() if n > 1]
+        if not again or len(used) * self.bytes_per_picture() > memory:
+            self._decoded.expect(again)
             return 0
+        self._decoded.expect(set(tested))
         for batch, maps in self._extracted(used):
             if not self._kept:
                 self._kept = [np.empty((len(used), *m.shape[1:]), m.dtype) for m in maps]
@@ -99,7 +110,7 @@ class Features:
         Yields:
             Maps (batch_size, h, w, C) for each scale, and the number of real rows.
         """
-        if not all(index in self._row for index in indices):
+        if not self._all_kept(indices):
             for batch, maps in self._extracted(indices):
                 yield maps, batch.valid
             return
@@ -109,13 +120,37 @@ class Features:
             rows += [rows[-1]] * (self.batch_size - len(rows))
             yield tuple(jax.device_put([kept[rows] for kept in self._kept])), len(part)
 
+    def tests(self, indices: Sequence[int]) -> Iterator[tuple[FeatureMaps, Batch]]:
+        """`batches`, each with its pictures and masks.
+
+        Args:
+            indices: of the data set's examples.
+
+        Yields:
+            Maps (batch_size, h, w, C) for each scale, and the batch that they are of.
+        """
+        if not self._all_kept(indices):
+            for batch, maps in self._extracted(indices):
+                yield maps, batch
+            return
+        for (maps, _), batch in zip(self.batches(indices), self.pictures(indices), strict=True):
+            yield maps, batch
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[Batch]:
+        """These pictures and their masks, in order.
+
+        Args:
+            indices: of the data set's examples.
+        """
+        return self._decoded.batches(indices)
+
+    def _all_kept(self, indices: Sequence[int]) -> bool:
+        return all(index in self._row for index in indices)
+
     def _shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         picture = jax.ShapeDtypeStruct((1, *self.size, 3), np.uint8)
         return jax.eval_shape(extract, self.backbone, picture)
 
     def _extracted(self, indices: Sequence[int]) -> Iterator[tuple[Batch, FeatureMaps]]:
-        decoded = batches(
-            self.dataset, indices, size=self.size, batch_size=self.batch_size, workers=self.workers
-        )
-        for batch in decoded:
+        for batch in self._decoded.batches(indices):
             yield batch, extract(self.backbone, batch.pictures)

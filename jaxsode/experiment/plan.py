@@ -1,155 +1,207 @@
-"""What the command can be asked for, and each data set's own defaults (configs/*.toml)."""
+"""A run's plan: all that was asked, and from the data set's own TOML in configs/ what was not."""
 
-import os
+import dataclasses
 import tomllib
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any
 
 from jaxsode import datasets
 from jaxsode.errors import ArgumentError
+from jaxsode.method import Method
 
 _LARGEST = 3e38  # of float32
 
 
 @dataclass(frozen=True)
-class Config:
-    """Anomaly segmentation by semi-orthogonal embedding: fit on good pictures, score the test pictures.
+class Request:
+    """What was asked for. None is what wasn't: it comes from the data set's own configuration.
 
-    Without arguments: the generated demo data, offline. What is not given comes from the data set's own
-    configuration. Several values of --k, --embedding or --seed run in one go on features extracted once, each
-    into a folder of its own.
+    Attributes:
+        dataset, data_dir: see `jaxsode.datasets.load`.
+        fold: names of splits, or ("all",).
+        size: (height, width) of the pictures.
+        backbone, weights, layers, dtype: see `jaxsode.load_backbone`; weights may be "random".
+        embedding, k, seed, precision: of the methods: every combination is one.
+        epsilon, sigma: of all methods.
+        batch_size: pictures computed at once.
+        workers: threads that decode.
     """
 
-    dataset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(datasets.NAMES)}}}")] = "demo"
-    """Pictures to run on."""
+    dataset: str = "demo"
     data_dir: Path | None = None
-    """Where the data set lies: its folder, or its zip as published. The demo needs none."""
     fold: tuple[str, ...] = ("all",)
-    """Folds to run: kolektor has 1 2 3, demo has object texture; or all of them."""
     size: tuple[int, int] | None = None
-    """Height and width that pictures are resized to; by default the data set's."""
     backbone: str | None = None
-    """Pretrained network that gives the features; by default the data set's. See the README's table."""
     weights: str | None = None
-    """File with its weights, or the word random; by default from the cache, its package or its publisher."""
     layers: tuple[int, ...] | None = None
-    """Whose feature maps are used; by default the backbone's, 1 2 3."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What the backbone computes in. All after it is float32."""
-    embedding: tuple[Literal["semi-orthogonal", "sampled", "gaussian", "identity"], ...] | None = None
-    """How F features become k; identity keeps all F. By default semi-orthogonal."""
+    dtype: str = "float32"
+    embedding: tuple[str, ...] | None = None
     k: tuple[int, ...] | None = None
-    """Embedding size; by default the data set's, 100."""
-    epsilon: float | None = None
-    """ε, added to the diagonal of each covariance; by default the data set's, 0.01."""
-    sigma: float | None = None
-    """Of the anomaly map's Gaussian filter, in pixels; by default the data set's, 4."""
     seed: tuple[int, ...] = (0,)
-    """Seed of the embedding."""
+    precision: tuple[str, ...] = ("local",)
+    epsilon: float | None = None
+    sigma: float | None = None
     batch_size: int | None = None
-    """Pictures computed at once; by default the data set's, 8."""
-    memory_gb: float | None = None
-    """What the fitted state may take, 4·H·W·k² bytes and some; above it, locations are done block by block.
-    By default a share of what is free."""
-    workers: int = min(8, os.cpu_count() or 1)
-    """Threads that decode pictures."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for the results, which must hold nothing yet; by default runs/DATASET-DATE-TIME."""
-    maps: Literal["all", "defective", "none"] = "all"
-    """Test pictures whose heat maps are drawn."""
-    colours: Literal["jet", "cubehelix"] = "jet"
-    """Of the heat maps: the paper's jet, or the perceptual cubehelix. Both span distances from 0 to 10."""
-    save_detector: bool = True
-    """Whether each fold's fitted detector is saved."""
+    workers: int = 1
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One point of a sweep: what W is."""
+class Plan:
+    """A complete plan.
 
-    embedding: str
-    k: int
-    seed: int
+    Attributes:
+        dataset, data_dir, fold, backbone, weights, layers, dtype, batch_size, workers: see `Request`.
+        size: (height, width), None for the data set's.
+        methods: each once, in the order that was asked for.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.embedding}-k{self.k}-seed{self.seed}"
+    dataset: str
+    data_dir: Path | None
+    fold: tuple[str, ...]
+    size: tuple[int, int] | None
+    backbone: str
+    weights: str | None
+    layers: tuple[int, ...] | None
+    dtype: str
+    methods: tuple[Method, ...]
+    batch_size: int
+    workers: int
+
+    def splits(self, dataset: datasets.Dataset) -> tuple[str, ...]:
+        """The names of the splits to run.
+
+        Args:
+            dataset: loaded.
+
+        Raises:
+            ArgumentError: it has none of that name.
+        """
+        names = tuple(dataset.splits)
+        if self.fold == ("all",):
+            return names
+        for name in self.fold:
+            if name not in names:
+                raise ArgumentError(
+                    f"--fold {name} is unknown to {dataset.name}: choose {', '.join(names)} or all"
+                )
+        return tuple(dict.fromkeys(self.fold))
+
+    def check_k(self, features: int) -> None:
+        """Refuse a k that the network can't give, before a picture is touched.
+
+        Args:
+            features: F of the backbone.
+
+        Raises:
+            ArgumentError: k exceeds F.
+        """
+        for method in self.methods:
+            if method.k is not None and method.k > features:
+                raise ArgumentError(
+                    f"--k {method.k} exceeds the {features} features of the chosen layers: "
+                    f"choose 1 ≤ k ≤ {features}"
+                )
+
+    def recorded(self, method: Method) -> dict[str, Any]:
+        """As it goes into metrics.json: all that can change a number, but where the data lie."""
+        left_out = ("methods", "workers")
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        own["data_dir"] = None if self.data_dir is None else str(self.data_dir)
+        return own | method.page()
 
 
-def with_defaults(config: Config) -> Config:
-    """The configuration with the data set's own value for what was not given.
+def complete(request: Request) -> Plan:
+    """The plan, with the data set's own value for what was not asked for.
+
+    Args:
+        request: what was asked.
 
     Raises:
         ArgumentError: a value out of its range, or a data set that there isn't.
     """
-    datasets.check_name(config.dataset)
-    own = tomllib.loads((folder() / f"{config.dataset}.toml").read_text())
-    own |= {name: (own[name],) for name in ("k", "embedding")}
-    given = {name: value for name, value in vars(config).items() if value is not None}
-    now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    filled = replace(config, **({"output": Path("runs") / f"{config.dataset}-{now}"} | own | given))
-    _check(filled)
-    return filled
+    datasets.check_name(request.dataset)
+    own = tomllib.loads((folder() / f"{request.dataset}.toml").read_text(encoding="utf-8"))
+    _check(request)
 
+    def value(name: str) -> Any:
+        given = getattr(request, name)
+        return own[name] if given is None else given
 
-def settings(config: Config, features: int) -> list[Setting]:
-    """Every combination of embedding, k and seed that was asked for, each once.
-
-    Args:
-        config: with defaults.
-        features: F of the backbone.
-
-    Raises:
-        ArgumentError: k exceeds F.
-    """
-    assert config.k is not None
-    assert config.embedding is not None
-    for k in config.k:
-        if k > features and set(config.embedding) != {"identity"}:
-            raise ArgumentError(
-                f"--k {k} exceeds the {features} features of the chosen layers: choose 1 ≤ k ≤ {features}"
-            )
-    every = [
-        # The identity has one k and no seed.
-        Setting(embedding, features, 0) if embedding == "identity" else Setting(embedding, k, seed)
-        for embedding in config.embedding
-        for k in config.k
-        for seed in config.seed
+    embeddings = request.embedding or (own["embedding"],)
+    methods = [
+        Method(
+            embedding=embedding,
+            k=_rank(embedding, precision, k),
+            seed=seed,
+            precision=precision,
+            epsilon=value("epsilon"),
+            sigma=value("sigma"),
+            layers=request.layers,
+        )
+        for precision in request.precision
+        for embedding in embeddings
+        for k in request.k or (own["k"],)
+        for seed in (request.seed if embedding != "identity" or precision != "local" else (0,))
     ]
-    return list(dict.fromkeys(every))
-
-
-def recorded(config: Config) -> dict[str, Any]:
-    """The configuration as it goes into metrics.json: all that can change a number."""
-    left_out = ("output", "maps", "colours", "save_detector", "workers", "memory_gb")
-    return {n: str(v) if isinstance(v, Path) else v for n, v in asdict(config).items() if n not in left_out}
+    return Plan(
+        dataset=request.dataset,
+        data_dir=request.data_dir,
+        fold=request.fold,
+        size=request.size,
+        backbone=value("backbone"),
+        weights=request.weights,
+        layers=request.layers,
+        dtype=request.dtype,
+        methods=tuple(dict.fromkeys(methods)),
+        batch_size=value("batch_size"),
+        workers=request.workers,
+    )
 
 
 def folder() -> Path:
-    """Where the configurations lie: in the wheel beside this file, in a checkout at the top."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+    """Where the configurations lie: in the wheel within the package, in a checkout at the top."""
+    package = Path(__file__).parents[1]
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
 
 
-def _check(config: Config) -> None:
-    assert config.k is not None
-    for name in ("k", "embedding", "seed", "fold"):
-        if not getattr(config, name):
+def check_positive(name: str, value: float | None) -> None:
+    """Refuse an option's value that is not above 0, or not finite.
+
+    Args:
+        name: of the option, without its dashes.
+        value: None where it was not given.
+
+    Raises:
+        ArgumentError: it is out of range.
+    """
+    if value is not None and not 0 < value < _LARGEST:
+        raise ArgumentError(f"--{name} {value} must be above 0, and finite")
+
+
+def _rank(embedding: str, precision: str, k: int) -> int | None:
+    """The identity keeps all, unless eigenvectors are chosen of it."""
+    return None if embedding == "identity" and not precision.startswith("eigenvectors") else k
+
+
+def _check(request: Request) -> None:
+    """In the option's own words, what `Method` would refuse as well."""
+    several: dict[str, Sequence[Any] | None] = {
+        name: getattr(request, name) for name in ("k", "embedding", "seed", "precision", "fold")
+    }
+    for name, values in several.items():
+        if values is not None and not values:
             raise ArgumentError(f"--{name} has no value: give at least one")
-    for k in config.k:
+    for k in request.k or ():
         if k < 1:
             raise ArgumentError(f"--k {k} is below 1: choose 1 ≤ k ≤ the number of features")
-    for name in ("epsilon", "batch_size", "workers", "memory_gb"):
-        value = getattr(config, name)
-        if value is not None and not 0 < value < _LARGEST:
-            raise ArgumentError(f"--{name.replace('_', '-')} {value} must be above 0, and finite")
-    if config.sigma is not None and not 0 <= config.sigma < _LARGEST:
-        raise ArgumentError(f"--sigma {config.sigma} must be at least 0, and finite")
-    if config.size is not None and min(config.size) < 32:
-        raise ArgumentError(f"--size {config.size[0]} {config.size[1]} is too small: give at least 32 32")
-    for seed in config.seed:
+    for name in ("epsilon", "batch_size", "workers"):
+        check_positive(name.replace("_", "-"), getattr(request, name))
+    if request.sigma is not None and not 0 <= request.sigma < _LARGEST:
+        raise ArgumentError(f"--sigma {request.sigma} must be at least 0, and finite")
+    if request.size is not None and min(request.size) < 32:
+        raise ArgumentError(f"--size {request.size[0]} {request.size[1]} is too small: give at least 32 32")
+    for seed in request.seed:
         if not 0 <= seed < 2**32:
             raise ArgumentError(f"--seed {seed} is out of range: choose 0 ≤ seed < 2³²")

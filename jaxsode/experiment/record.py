@@ -94,7 +94,7 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """Of the checkout that this file lies in, with a + where it has changes; None outside of one."""
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return None
     git = ["git", "-C", str(here)]

@@ -9,10 +9,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxsode import config, datasets
-from jaxsode.config import Config, with_defaults
+from jaxsode import datasets
 from jaxsode.datasets import Split, registry
 from jaxsode.errors import ArgumentError
+from jaxsode.experiment import plan
+from jaxsode.experiment.plan import Request, complete
 from jaxsode.run import main
 
 FILE = '''
@@ -71,7 +72,7 @@ def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(code)
     monkeypatch.delitem(sys.modules, "plates", raising=False)
     monkeypatch.setitem(registry.DATASETS, "plates", MODULE)
-    monkeypatch.setattr(config, "folder", lambda: configs)
+    monkeypatch.setattr(plan, "folder", lambda: configs)
     rng = np.random.default_rng(0)
     for name in ("good/0", "good/1", "good/2", "good/3", "scratch/0"):
         pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -96,14 +97,14 @@ def test_it_is_loaded_by_its_name(plates: Path, own_home: Path):
 
 
 def test_the_command_knows_it(plates: Path):
-    filled = with_defaults(Config(dataset="plates", data_dir=plates))
-    assert (filled.k, filled.batch_size) == ((4,), 2)
+    made = complete(Request(dataset="plates", data_dir=plates))
+    assert ([method.k for method in made.methods], made.batch_size) == ([4], 2)
 
 
 def test_a_name_that_nobody_registered(capsys: pytest.CaptureFixture[str]):
     message = "there is no data set 'mnist': choose one of demo, kolektor"
     with pytest.raises(ArgumentError, match=message):
-        with_defaults(Config(dataset="mnist"))
+        complete(Request(dataset="mnist"))
     assert main(["--dataset", "mnist"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
 
@@ -116,4 +117,4 @@ def test_help_lists_them(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_each_has_a_toml(name: str):
-    assert with_defaults(Config(dataset=name)).k is not None
+    assert complete(Request(dataset=name)).methods[0].k is not None

@@ -6,7 +6,7 @@ from miniature import kolektor
 from tiny import Tiny
 
 from jaxsode import datasets
-from jaxsode.features import Features
+from jaxsode.experiment.features import Features
 from jaxsode.fitting import extract
 
 

@@ -1,0 +1,95 @@
+"""Groups of options that commands share: the data, the network, the method, the machine, the output."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxsode import datasets
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures."""
+
+    dataset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(datasets.NAMES)}}}")] = "demo"
+    """Pictures to run on."""
+    data_dir: Path | None = None
+    """Where the data set lies: its folder, or its zip as published. The demo needs none."""
+    fold: tuple[str, ...] = ("all",)
+    """Splits to run: kolektor has the folds 1 2 3, demo has object texture; or all of them."""
+    size: tuple[int, int] | None = None
+    """Height and width that pictures are resized to; by default the data set's."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The backbone."""
+
+    backbone: str | None = None
+    """Pretrained network that gives the features; by default the data set's. See the README's table."""
+    weights: str | None = None
+    """File with its weights, or the word random; by default from the cache, its package or its publisher."""
+    layers: tuple[int, ...] | None = None
+    """Whose feature maps are used; by default the backbone's, 1 2 3."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the backbone computes in. All after it is float32."""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What is fitted. Several values make a sweep."""
+
+    embedding: tuple[Literal["semi-orthogonal", "sampled", "gaussian", "identity"], ...] | None = None
+    """How F features become k; identity keeps all F. By default semi-orthogonal."""
+    k: tuple[int, ...] | None = None
+    """Embedding size, or how many eigenvectors; by default the data set's, 100."""
+    precision: tuple[
+        Literal[
+            "local",
+            "global",
+            "global-one-mean",
+            "eigenvectors-lower",
+            "eigenvectors-higher",
+            "dual",
+            "full-rank",
+        ],
+        ...,
+    ] = ("local",)
+    """Each location's own, the paper's method; or another of its Table 1. Eigenvectors and full-rank want
+    --embedding identity."""
+    epsilon: float | None = None
+    """ε, added to the diagonal of each covariance; by default the data set's, 0.01."""
+    sigma: float | None = None
+    """Of the anomaly map's Gaussian filter, in pixels; by default the data set's, 4."""
+    seed: tuple[int, ...] = (0,)
+    """Seed of the embedding."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is computed at once."""
+
+    batch_size: int | None = None
+    """Pictures computed at once; by default the data set's, 8."""
+    memory_gb: float | None = None
+    """What the fitted state may take, 6·H·W·k² bytes and some; above it, locations are done block by block.
+    By default a share of what is free."""
+    workers: int = min(8, os.cpu_count() or 1)
+    """Threads that decode pictures."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is left behind."""
+
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder for the results, which must hold nothing yet; by default runs/DATASET-DATE-TIME."""
+    maps: Literal["all", "defective", "none"] = "all"
+    """Test pictures whose heat maps are drawn."""
+    colours: Literal["jet", "cubehelix"] = "jet"
+    """Of the heat maps: the paper's jet, or the perceptual cubehelix. Both span distances from 0 to 10."""
+    save_detector: bool = True
+    """Whether each split's fitted detector is saved."""
