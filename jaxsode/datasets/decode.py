@@ -8,11 +8,12 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from jaxsode.errors import DataError
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_REMEDY = "save it as grey or RGB, with 8 or 16 bits"
 
 
 def decode_picture(encoded: bytes, *, size: tuple[int, int], channels: int, where: str) -> np.ndarray:
@@ -26,7 +27,8 @@ def decode_picture(encoded: bytes, *, size: tuple[int, int], channels: int, wher
         where: names the picture in messages.
 
     Raises:
-        DataError: the file is cut short or not a picture, or its values have no known range.
+        DataError: the file is cut short, not a picture or too large, or its pixels are of a kind that
+            can't be read or has no known range.
     """
     resized = _resize(open_picture(encoded, channels=channels, where=where), size)
     return resized if channels == 3 else resized[..., None]
@@ -67,11 +69,29 @@ def open_picture(encoded: bytes, *, channels: int, where: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             image.load()
-            return _convert(image, "L" if channels == 1 else "RGB", where)
     except UnidentifiedImageError as error:
+        if _is_tiff_of_unknown_pixels(encoded):
+            raise DataError(f"{where} is a TIFF of a kind that can't be read: {_REMEDY}") from error
         raise DataError(f"{where} is not a picture, or only the start: get the file again") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{where} is too large: make it smaller, or cut it in tiles ({error})") from error
     except _UNREADABLE as error:
         raise DataError(f"{where} is cut short or damaged: get the file again ({error})") from error
+    try:
+        return _convert(image, "L" if channels == 1 else "RGB", where)
+    except ValueError as error:
+        raise DataError(f"{where} has pixels of mode {image.mode}: {_REMEDY}") from error
+
+
+def _is_tiff_of_unknown_pixels(encoded: bytes) -> bool:
+    """Whether the header is whole, and only says what Pillow has no mode for (64-bit numbers, say)."""
+    try:
+        TiffImagePlugin.TiffImageFile(io.BytesIO(encoded))
+    except SyntaxError as error:
+        return "unknown pixel mode" in str(error)
+    except _UNREADABLE:
+        pass
+    return False
 
 
 def _convert(image: Image.Image, mode: str, where: str) -> Image.Image:

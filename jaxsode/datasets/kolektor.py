@@ -5,6 +5,7 @@ CC BY-NC-SA 4.0. Each fold is tested on, and the good pictures of the other two 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ FOLDS = {
     "2": (1, 3, 4, 6, 11, 17, 22, 24, 29, 31, 32, 36, 39, 40, 42, 44, 48),
     "3": (5, 7, 12, 13, 14, 16, 18, 20, 23, 26, 33, 34, 35, 45, 49, 50),
 }
+COMPLETE = {f"kos{unit:02d}": 7 if unit == 21 else 8 for unit in range(1, 51)}  # pictures of each unit
+
 _FOLD_OF_UNIT = {f"kos{unit:02d}": fold for fold, units in FOLDS.items() for unit in units}
 
 _UNIT = re.compile(r"kos\d+")
@@ -50,10 +53,11 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
         progress: called while the pictures are checked, the first time.
 
     Raises:
-        DataError: the data are missing or something is wrong with them.
+        DataError: the data are missing, not all of them are there, or something is wrong with them.
     """
     files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
     pairs = _pairs(files)
+    _check_complete(files, pairs)
     key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
     examples, records = prepared(CARD, key, lambda: _records(files, pairs, progress))
     return Dataset(
@@ -111,6 +115,23 @@ def _pairs(files: Files) -> list[Pair]:
         wanted = f"{key[0]}/Part{key[1]}" + ("_label.bmp" if missing == "mask" else ".jpg")
         raise DataError(f"{files.path} has {present} but no {missing} {wanted}: add it, or remove the other")
     return [(unit, part, pictures[unit, part], masks[unit, part]) for unit, part in sorted(pictures)]
+
+
+def _check_complete(files: Files, pairs: list[Pair]) -> None:
+    """The protocol is of all units: on some of them its numbers would be others, and look as good."""
+    found = Counter(unit for unit, *_ in pairs)
+    lacking = [
+        f"{unit} ({found[unit]} of {wanted})" if found[unit] else unit
+        for unit, wanted in COMPLETE.items()
+        if found[unit] < wanted
+    ]
+    if lacking:
+        named = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise DataError(
+            f"{files.path} holds {len(pairs)} of KolektorSDD's {sum(COMPLETE.values())} pictures, missing "
+            f"are those of {named}: get KolektorSDD.zip from {HOMEPAGE} and give it as it is, or unpack it "
+            "again"
+        )
 
 
 def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iterator[Record]:

@@ -1,6 +1,18 @@
-"""ROC and PRO, exact, with NumPy and SciPy alone: one weighted curve for every metric."""
+"""ROC and PRO, exact, with NumPy and SciPy alone: one weighted curve, from arrays or from a stream."""
 
 from jaxsode.metrics.curve import area, roc
-from jaxsode.metrics.evaluation import Average, Averages, Metrics, evaluate, image_auroc, pixel_auroc, pro
+from jaxsode.metrics.evaluation import evaluate, pixel_auroc, pro
+from jaxsode.metrics.stream import Average, Averages, Metrics, Stream, image_auroc
 
-__all__ = ["Average", "Averages", "Metrics", "area", "evaluate", "image_auroc", "pixel_auroc", "pro", "roc"]
+__all__ = [
+    "Average",
+    "Averages",
+    "Metrics",
+    "Stream",
+    "area",
+    "evaluate",
+    "image_auroc",
+    "pixel_auroc",
+    "pro",
+    "roc",
+]

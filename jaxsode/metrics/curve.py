@@ -43,12 +43,18 @@ def roc(scores: ArrayLike, *, positive: ArrayLike, negative: ArrayLike) -> tuple
     order = np.argsort(values, kind="stable")[::-1]
     values = values[order]
     last_of_tie = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
+    found = [np.cumsum(weights[order]) for weights in (losses, gains)]
+    fpr, tpr = (np.append(0.0, total[last_of_tie] / total[-1]) for total in found)
+    return fpr, tpr
 
-    def rate(weights: Float64s) -> Float64s:
-        total = np.cumsum(weights[order])
-        return np.append(0.0, total[last_of_tie] / total[-1])
 
-    return rate(losses), rate(gains)
+def rate(weights: Float64s) -> Float64s:
+    """Either rate of a curve: (n,) weights ≥ 0, not all 0, highest score first, no ties → (n + 1,), 0…1."""
+    total = np.empty(weights.size + 1)
+    total[0] = 0.0
+    np.cumsum(weights, out=total[1:])
+    total /= total[-1]
+    return total
 
 
 def area(fpr: Float64s, tpr: Float64s, *, limit: float = 1.0) -> float:

@@ -12,13 +12,13 @@ or its defect is too small to leave a pixel. A picture without negatives counts 
 alone.
 
 The curve turns only at scores of positives; between two of them it is flat. So scores are reduced to levels:
-with M distinct scores of positives, sorted, level 2j + 1 is the j-th of them exactly, and level 2j all that
-lies between it and the one before. The curve over levels has the same area as the curve over pixels, without
-the order and the weights of every negative. Beyond the maps this holds two vectors of a picture's size, and
-about 200 bytes for each distinct score of a positive.
+with M distinct scores of positives, sorted, place 2j + 1 is the j-th of them exactly, and place 2j all that
+lies between it and the one before. The curve over places has the same area as the curve over pixels, without
+the order and the weights of every negative. Where the levels are is known when all positives have been seen:
+until then a picture's negatives wait, sorted, in a spool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Float64s = NDArray[np.float64]
+from jaxsode.metrics.curve import Float64s, area, rate
+from jaxsode.metrics.levels import Levels, count
+from jaxsode.metrics.spool import Spool
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 
@@ -43,13 +45,139 @@ class Protocol:
 
 @dataclass(frozen=True)
 class LevelWeights:
-    """Sums of weights by level, each (2M + 1,) float64, lowest scores first."""
+    """Sums of weights by place, each (2M + 1,) float64, lowest scores first."""
 
     negative: Float64s
     pixel: Float64s
     """Of positives, for ROC."""
     region: Float64s
     """Of positives, for PRO."""
+    merged: NDArray[np.bool_]
+    """(M,), the levels that are more than one score."""
+
+    def area(self, positive: Float64s, *, limit: float) -> tuple[float, float] | None:
+        """Area under the curve of one weighting, and how far it can be from that of unmerged levels.
+
+        Args:
+            positive: `pixel` or `region`.
+            limit: of the false-positive rate, in (0, 1].
+
+        Returns:
+            (area, bound of its error); the bound is 0 where nothing is merged. None without a positive or
+            without a negative.
+        """
+        if not (positive.any() and self.negative.any()):
+            return None
+        fpr, tpr = rate(self.negative[::-1]), rate(positive[::-1])
+        bound = 0.0
+        if self.merged.any():
+            # Place 2j + 1, counted from the highest score, lies between points 2j + 1 and 2j + 2.
+            j = np.flatnonzero(self.merged[::-1])
+            j = j[fpr[2 * j + 1] < limit]
+            start, end = 2 * j + 1, 2 * j + 2
+            bound = float(((fpr[end] - fpr[start]) * (tpr[end] - tpr[start])).sum()) / 2 / limit
+        return area(fpr, tpr, limit=limit), bound
+
+
+class Pixels:
+    """Weights of pixels by level, a picture at a time; the levels are common to all protocols.
+
+    With P protocols, P' of them stricter than the laxest, and scores of b bytes, holds, beside a few vectors
+    of a picture's size:
+
+    - in the spool, b for each pixel that is a negative under all protocols, and 32 + 8 P a picture;
+    - in memory, for each of M levels, 8 (2 P + P') + b (2 b once levels are merged), up to three times that
+      while scores are sorted in, and while weights are asked for and a curve is drawn 16 P + 130 more.
+    """
+
+    def __init__(self, protocols: Sequence[Protocol], *, levels: int | None = None) -> None:
+        """Nothing yet.
+
+        Args:
+            protocols: at least one.
+            levels: M at most, ≥ 4; None: as many as there are distinct scores of positives.
+        """
+        self._protocols = protocols
+        self._lowest = min(protocol.lowest for protocol in protocols)
+        self._stricter = [i for i, p in enumerate(protocols) if p.lowest > self._lowest]
+        positives = 2 * len(protocols)
+        self._levels = Levels(columns=positives + len(self._stricter), guides=positives, most=levels)
+        self._spool = Spool()
+
+    @property
+    def merged(self) -> bool:
+        """Whether there have been too many levels, and some are merged."""
+        return self._levels.merged
+
+    def close(self) -> None:
+        """Give back memory and disk; nothing can be added or asked for afterwards."""
+        self._spool.close()
+        self._levels = Levels(columns=0, guides=0, most=None)
+
+    def add(self, scores: NDArray[Any], mask: NDArray[np.uint8]) -> None:
+        """Add one picture.
+
+        Args:
+            scores: (height, width), real, no NaN.
+            mask: (height, width), 0…255.
+
+        Raises:
+            OutputError: there is no room for a temporary file. Nothing can be added afterwards.
+        """
+        positive = mask >= self._lowest
+        values = mask[positive]
+        negatives = np.array([scores.size - (values >= p.lowest).sum() for p in self._protocols], np.float64)
+        if values.size < scores.size:
+            rest = scores[~positive] if values.size else scores
+            # Weights are divided by these: 1 where pixels count alike.
+            shares = np.where([p.per_picture for p in self._protocols], negatives, 1.0)
+            self._spool.append(np.sort(rest, axis=None), shares)
+        if values.size:
+            self._levels.add(scores[positive], self._weights_of_positives(mask, positive, negatives))
+
+    def _weights_of_positives(
+        self, mask: NDArray[np.uint8], positive: NDArray[np.bool_], negatives: Float64s
+    ) -> Float64s:
+        """(columns, positives): pixel and region of each protocol; then what stricter ones call negative."""
+        values = mask[positive]
+        weights = np.zeros((self._levels.sums.shape[0], values.size))
+        found: dict[int, tuple[NDArray[np.int32], int]] = {}
+        for i, protocol in enumerate(self._protocols):
+            if protocol.lowest not in found:
+                labels, number = regions(mask >= protocol.lowest)
+                found[protocol.lowest] = labels[positive], number
+            region_of, number = found[protocol.lowest]
+            inside = region_of > 0
+            if number:
+                in_region = np.bincount(region_of)[region_of[inside]]
+                weights[2 * i, inside] = 1 / (inside.sum() if protocol.per_picture else 1)
+                weights[2 * i + 1, inside] = 1 / (in_region * (number if protocol.per_picture else 1))
+            if i in self._stricter and not inside.all():
+                column = 2 * len(self._protocols) + self._stricter.index(i)
+                weights[column, ~inside] = 1 / (negatives[i] if protocol.per_picture else 1)
+        return weights
+
+    def weights(self) -> Iterator[LevelWeights]:
+        """For each protocol the sums of weights so far; all 0 where a class has no pixel.
+
+        Raises:
+            OutputError: the temporary file can't be read.
+        """
+        levels = self._levels
+        levels.settle()
+        places = 2 * levels.lowest.size + 1
+        negative = np.zeros((len(self._protocols), places))
+        spooled = iter(self._spool)
+        for scores, shares in zip(spooled, spooled, strict=True):
+            where, numbers = count(scores, levels.lowest, levels.highest)
+            for total, share in zip(negative, shares, strict=True):
+                total[where] += numbers / share if share != 1 else numbers
+        for column, i in enumerate(self._stricter, start=2 * len(self._protocols)):
+            negative[i, 1::2] += levels.sums[column]
+        for i in range(len(self._protocols)):
+            pixel, region = np.zeros((2, places))
+            pixel[1::2], region[1::2] = levels.sums[2 * i : 2 * i + 2]
+            yield LevelWeights(negative[i], pixel, region, levels.highest > levels.lowest)
 
 
 def regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
@@ -62,7 +190,7 @@ def regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
 def level_weights(
     maps: NDArray[Any], masks: NDArray[np.uint8], protocols: Sequence[Protocol]
 ) -> list[LevelWeights]:
-    """Weights by level under each protocol; the levels are common to all.
+    """Weights by level under each protocol; the levels are common to all, and never merged.
 
     Args:
         maps: (N, height, width), real, no NaN.
@@ -71,34 +199,14 @@ def level_weights(
 
     Returns:
         for each protocol the sums of weights; all 0 where a class has no pixel.
+
+    Raises:
+        OutputError: there is no room for a temporary file.
     """
-    lowest = min(protocol.lowest for protocol in protocols)
-    thresholds = np.unique(
-        np.concatenate([scores[mask >= lowest] for scores, mask in zip(maps, masks, strict=True)])
-    )
-    sums = [LevelWeights(*np.zeros((3, 2 * thresholds.size + 1))) for _ in protocols]
-    for scores, mask in zip(maps, masks, strict=True):
-        levels = _levels(np.sort(scores, axis=None), thresholds)
-        first = np.flatnonzero(np.diff(levels, prepend=-1))
-        occupied, counts = levels[first], np.diff(first, append=levels.size)
-        for protocol, weights in zip(protocols, sums, strict=True):
-            positive = mask >= protocol.lowest
-            order = np.argsort(scores[positive])
-            at = _levels(scores[positive][order], thresholds)
-            negatives = counts.copy()
-            np.subtract.at(negatives, np.searchsorted(occupied, at), 1)
-            if at.size < scores.size:
-                share = scores.size - at.size if protocol.per_picture else 1
-                weights.negative[occupied] += negatives / share
-            if at.size:
-                labels, number = regions(positive)
-                region_of = labels[positive][order]
-                in_region = np.bincount(region_of)[region_of]
-                np.add.at(weights.pixel, at, 1 / (at.size if protocol.per_picture else 1))
-                np.add.at(weights.region, at, 1 / (in_region * (number if protocol.per_picture else 1)))
-    return sums
-
-
-def _levels(scores: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.intp]:
-    """2j + 1 at the j-th threshold, 2j between it and the one before. Sorted scores are found much faster."""
-    return np.searchsorted(thresholds, scores, "left") + np.searchsorted(thresholds, scores, "right")
+    pixels = Pixels(protocols)
+    try:
+        for scores, mask in zip(maps, masks, strict=True):
+            pixels.add(scores, mask)
+        return list(pixels.weights())
+    finally:
+        pixels.close()

@@ -27,6 +27,7 @@ def found(request, tmp_path_factory):
         arguments += ["--data-dir", str(miniature.kolektor(folder / "data"))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSODE_HOME", str(folder / "home"))
+        miniature.is_complete(patch)
         assert run.main(arguments) == 0
     (path,) = folder.glob("*.json")
     return path

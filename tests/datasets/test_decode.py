@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -124,6 +125,44 @@ def test_orientation_is_left_as_stored():
 def test_32_bits_have_no_known_range(dtype: type):
     with pytest.raises(DataError, match=r"^it has 32 bits a pixel.*save it with 8 or 16 bits$"):
         decoded(Image.fromarray(np.ones((4, 4), dtype)), 1, "TIFF")
+
+
+def tiff_of_float64() -> bytes:
+    """By hand: Pillow writes none, as it reads none."""
+    pixels = np.zeros((4, 4), "<f8").tobytes()
+    tags = {256: 4, 257: 4, 258: 64, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: len(pixels), 339: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    return header + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "channels", "what"),
+    [
+        (tiff_of_float64(), 1, "is a TIFF of a kind that can't be read"),
+        (tiff_of_float64(), 3, "is a TIFF of a kind that can't be read"),
+        (encoded(Image.new("LAB", (8, 8)), "TIFF"), 1, "has pixels of mode LAB"),
+    ],
+)
+def test_pixels_of_another_kind(content: bytes, channels: int, what: str):
+    """Neither damaged nor cut short: getting the file again would not help."""
+    with pytest.raises(DataError) as caught:
+        decode_picture(content, size=(4, 4), channels=channels, where="it")
+    assert str(caught.value) == f"it {what}: save it as grey or RGB, with 8 or 16 bits"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_tiff_cut_short_is_not_of_another_kind():
+    with pytest.raises(DataError, match=r"^it is not a picture, or only the start: get the file again$"):
+        decode_picture(tiff_of_float64()[:150], size=(4, 4), channels=1, where="it")
+
+
+def test_a_picture_that_is_too_large(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(
+        DataError, match=r"^it is too large: make it smaller, or cut it in tiles \(Image size"
+    ):
+        decoded(Image.new("L", (8, 8)), 1)
 
 
 def cut_short(format: str) -> bytes:

@@ -21,6 +21,20 @@ Files = dict[str, bytes]
 Maker = Callable[[Files], Path]
 
 
+PUBLISHED = kolektor.COMPLETE
+
+
+@pytest.fixture(autouse=True)
+def any_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests have a few pictures, and for most of them that is all right."""
+    monkeypatch.setattr(kolektor, "COMPLETE", {})
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch, any_part: None) -> None:
+    monkeypatch.setattr(kolektor, "COMPLETE", PUBLISHED)
+
+
 def load(path: Path, **options) -> Dataset:
     return datasets.load("kolektor", data_dir=path, **options)
 
@@ -352,12 +366,38 @@ def test_a_fold_without_good_pictures_to_train_on(as_folder: Maker, files: Files
         load(as_folder(defective)).split("1")
 
 
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(
+    ("units", "left_out", "found", "missing"),
+    [
+        (range(1, 10), (), 72, "kos10, kos11, kos12, kos13, kos14 and 36 more"),
+        (range(1, 51), ("kos07/Part0", "kos21/Part6"), 397, r"kos07 \(7 of 8\), kos21 \(6 of 7\)"),
+        (range(2, 51), (), 391, "kos01"),
+    ],
+)
+def test_not_all_of_it(
+    as_zip: Maker, files: Files, units: range, left_out: tuple[str, ...], found: int, missing: str
+):
+    """A table of what is there would look like any other."""
+    present = {
+        f"kos{unit:02d}/Part{part}{end}": files[f"kos01/Part0{end}"]
+        for unit in units
+        for part in range(7 if unit == 21 else 8)
+        for end in (".jpg", "_label.bmp")
+        if f"kos{unit:02d}/Part{part}" not in left_out
+    }
+    message = rf"holds {found} of KolektorSDD's 399 pictures, missing are those of {missing}: get "
+    with pytest.raises(DataError, match=message) as caught:
+        load(as_zip(present))
+    assert "\n" not in str(caught.value)
+
+
 def test_every_unit_is_in_one_fold():
     assert sorted(unit for units in FOLDS.values() for unit in units) == list(range(1, 51))
 
 
 @pytest.fixture
-def real(real_data: Path) -> Dataset:
+def real(real_data: Path, whole: None) -> Dataset:
     return load(real_data / "data" / "KolektorSDD.zip")
 
 

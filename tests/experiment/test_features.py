@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from miniature import kolektor
+from miniature import is_complete, kolektor
 from tiny import Tiny
 
 from jaxsode import datasets
@@ -11,7 +11,8 @@ from jaxsode.fitting import extract
 
 
 @pytest.fixture
-def features(tmp_path):
+def features(tmp_path, monkeypatch):
+    is_complete(monkeypatch)
     dataset = datasets.load("kolektor", data_dir=kolektor(tmp_path))
     return Features(Tiny.make(), dataset, size=(32, 24), batch_size=4, workers=2)
 

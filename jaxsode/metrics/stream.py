@@ -1,0 +1,232 @@
+"""The five numbers of a test set that is never in memory as a whole. Undefined is None, never 0."""
+
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxsode.errors import ArgumentError
+from jaxsode.metrics import inputs
+from jaxsode.metrics.curve import area, check_limit, roc
+from jaxsode.metrics.pixels import Pixels, Protocol
+
+Average = Literal["pooled", "paper"]
+
+HALF = 128  # the least integer above 127.5
+FULL = 255
+
+LEVELS = 2**24
+"""Distinct scores of defective pixels up to which a stream is exact; about 4 GB where all are used."""
+
+
+class Averages(TypedDict):
+    pooled: float | None
+    paper: float | None
+
+
+class Metrics(TypedDict):
+    pixel_auroc: Averages
+    pro: Averages
+    image_auroc: float | None
+
+
+def protocol(average: Average, *, full_mask: bool) -> Protocol:
+    """What a pixel counts as; ArgumentError for an unknown average."""
+    if average not in get_args(Average):
+        raise ArgumentError(f"average is {average!r}: choose 'pooled' or 'paper'")
+    return Protocol(lowest=FULL if full_mask else HALF, per_picture=average == "paper")
+
+
+class Stream:
+    """All metrics of a set of test pictures, added batch by batch; any batches and any order give the same.
+
+    with Stream(paper_full_mask=False) as stream:
+        for maps, masks, defective in batches:
+            stream.add(maps, masks, defective)
+        result = stream.result()
+
+    Exact, like `evaluate`: there is no grid of thresholds. It holds, for scores of b bytes (4 for float32):
+
+    - in a temporary file, b for each good pixel and 48 a picture: in memory up to `spool.IN_MEMORY`, then on
+      disk, in the system's temporary directory (TMPDIR), deleted when the stream is closed;
+    - in memory, for each distinct score of a defective pixel, 32 + b (40 + b if `paper_full_mask`), up to
+      three times that while pictures are added, and about 200 (240 once levels are merged) while the result
+      is computed; about 40 for each picture; and a few vectors of the size of one picture.
+
+    Memory is bounded: beyond `levels` distinct scores of defective pixels neighbouring ones are merged, by
+    quantiles (see `jaxsode.metrics.levels`). The pixel metrics are then no longer exact: `merged` says so,
+    and `error_bound` how far off they can be. That bound always holds; for pictures in random order expect
+    less than 16 / levels for ROC, and that over `pro_limit` for PRO.
+
+    Attributes:
+        error_bound: for each number of the last result how far it can be from the exact one, in the same
+            form: 0.0 where it is exact, None where the number is None. None before the first result.
+    """
+
+    def __init__(self, *, paper_full_mask: bool, pro_limit: float = 0.3, levels: int | None = LEVELS) -> None:
+        """Nothing yet.
+
+        Args:
+            paper_full_mask: for `paper`, count only mask pixels of 255 as defective (KolektorSDD), not all
+                above 127.5, as `pooled` always does.
+            pro_limit: in (0, 1], the false-positive rate up to which PRO is integrated.
+            levels: distinct scores of defective pixels that are told apart, ≥ 4; None: all, in any memory.
+
+        Raises:
+            ArgumentError: the limit or the number of levels is out of its range.
+        """
+        check_limit(pro_limit)
+        if levels is not None and levels < 4:
+            raise ArgumentError(f"levels is {levels}: a curve needs 4 at the least")
+        self._pro_limit = pro_limit
+        protocols = [protocol("pooled", full_mask=False), protocol("paper", full_mask=paper_full_mask)]
+        self._pixels = Pixels(protocols, levels=levels)
+        self._masked = True
+        self._closed = False
+        self._image_scores: list[Any] = []
+        self._defective: list[bool] = []
+        self._scores_given: bool | None = None
+        self.error_bound: Metrics | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary file. Results and bounds that were computed stay."""
+        self._closed = True
+        self._pixels.close()
+
+    @property
+    def merged(self) -> bool:
+        """Whether there were more distinct scores of defective pixels than `levels`."""
+        return self._pixels.merged
+
+    def add(
+        self,
+        maps: ArrayLike,
+        masks: ArrayLike,
+        defective: ArrayLike,
+        *,
+        image_scores: ArrayLike | None = None,
+        masked: ArrayLike | None = None,
+    ) -> None:
+        """Add one batch; the next may have another size and another dtype.
+
+        Args:
+            maps: (B, height, width), real, B ≥ 1; higher is more anomalous.
+            masks: (B, height, width) uint8, the masks resized like the pictures, 0…255; 0 for good pictures,
+                and where there is none.
+            defective: (B,) bool.
+            image_scores: (B,), real. By default the maximum of each map. With every batch or with none.
+            masked: (B,) bool, False where a defective picture has no mask; of a good one it says nothing. By
+                default all have one. Where one is missing the pixel metrics are None for the whole set: a
+                number over a part of the pictures is not the metric. `image_auroc` needs no mask.
+
+        Raises:
+            ArgumentError: shapes, kinds or ranges do not fit, a mask is marked where there should be none, or
+                the stream is closed. Nothing of the batch is added.
+            NumericalError: a map or score is NaN; the message has the picture's index in the whole stream.
+                Nothing of the batch is added.
+            OutputError: there is no room for the temporary file. The stream is then closed.
+        """
+        self._open()
+        first = len(self._defective)
+        scores, truth, highest = inputs.maps_and_masks(maps, masks, first=first)
+        flags = inputs.flags(defective, len(scores))
+        known = np.ones_like(flags) if masked is None else inputs.flags(masked, len(scores), name="masked")
+        marked = truth.max(axis=(1, 2)) >= HALF
+        for wrong, what in (
+            (marked & ~flags, "is good but its mask is not"),
+            (marked & ~known, "has a mask and is said to have none"),
+        ):
+            if wrong.any():
+                raise ArgumentError(f"picture {first + wrong.argmax()} {what}: correct one of them")
+        given = image_scores is not None
+        if self._scores_given not in (None, given):
+            raise ArgumentError(
+                "image scores came with some batches only: give them with every batch or with none"
+            )
+        values, _ = inputs.image_scores(highest if image_scores is None else image_scores, flags, first=first)
+
+        self._masked = self._masked and bool((known | ~flags).all())
+        if self._masked:
+            try:
+                for picture, mask in zip(scores, truth, strict=True):
+                    self._pixels.add(picture, mask)
+            except BaseException:  # half a batch, an interruption's too, must not become a number
+                self.close()
+                raise
+        else:
+            self._pixels.close()
+        self._scores_given = given
+        self._image_scores += values.tolist()
+        self._defective += flags.tolist()
+
+    def result(self) -> Metrics:
+        """The metrics of all pictures so far; more may be added afterwards.
+
+        Returns:
+            `pixel_auroc` and `pro`, each `pooled` and `paper`, and `image_auroc`, in [0, 1]. Pixel metrics
+            are None without a defective pixel or without a good one, or where a defective picture has no
+            mask; `image_auroc` is None without a defective picture or without a good one.
+            A defective picture whose mask keeps no pixel is left out of the paper's average over defective
+            pictures; its pixels are good ones, and the picture is still defective for `image_auroc`.
+
+        Raises:
+            ArgumentError: no picture was added, or the stream is closed.
+            OutputError: the temporary file can't be read.
+        """
+        self._open()
+        if not self._defective:
+            raise ArgumentError("no picture was added to the stream: there is nothing to measure")
+        result, bound = (
+            Metrics(
+                pixel_auroc=Averages(pooled=None, paper=None),
+                pro=Averages(pooled=None, paper=None),
+                image_auroc=None,
+            )
+            for _ in range(2)
+        )
+        if self._masked:
+            for average, weights in zip(get_args(Average), self._pixels.weights(), strict=True):
+                for name, positive, limit in (
+                    ("pixel_auroc", weights.pixel, 1.0),
+                    ("pro", weights.region, self._pro_limit),
+                ):
+                    found = weights.area(positive, limit=limit)
+                    if found is not None:
+                        result[name][average], bound[name][average] = found
+        result["image_auroc"] = image_auroc(np.array(self._image_scores), np.array(self._defective))
+        bound["image_auroc"] = None if result["image_auroc"] is None else 0.0
+        self.error_bound = bound
+        return result
+
+    def _open(self) -> None:
+        if self._closed:
+            raise ArgumentError("the stream is closed: add pictures and ask for the result inside `with`")
+
+
+def image_auroc(scores: ArrayLike, defective: ArrayLike) -> float | None:
+    """Area under the pictures' ROC curve.
+
+    Args:
+        scores: (N,), real.
+        defective: (N,) bool.
+
+    Returns:
+        in [0, 1]; None without a defective picture or without a good one.
+
+    Raises:
+        ArgumentError: the shapes differ, or `defective` is not boolean.
+        NumericalError: a score is NaN.
+    """
+    values, flags = inputs.image_scores(scores, defective)
+    if flags.all() or not flags.any():
+        return None
+    return area(*roc(values, positive=flags, negative=~flags))
