@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxsode._typing import Array, Float, Key
 from jaxsode.errors import ArgumentError
@@ -162,7 +163,7 @@ def as_key(key: Key[Array, ""] | SupportsIndex) -> Key[Array, ""]:
     """
     if isinstance(key, jax.Array) and not jnp.issubdtype(key.dtype, jnp.integer):
         return key
-    if isinstance(key, jax.Array) and isinstance(key, jax.core.Tracer):  # it has no value to look at
+    if isinstance(key, Tracer):  # it has no value to look at
         return jax.random.key(key, impl=_IMPLEMENTATION)
     return jax.random.key(check_seed(key), impl=_IMPLEMENTATION)
 

@@ -117,10 +117,12 @@ class Spec:
 
 def _eigenvectors(*, largest: bool) -> Spec:
     def of_moments(moments: Moments, epsilon: Any, k: int, key: Any) -> Whitener:
-        C = moments_.covariance(moments)
-        return Whitener(eigenvectors.of_covariance(C, k, epsilon, largest=largest))
+        C, N = moments_.covariance(moments), moments.count.astype(moments.scatter.dtype)
+        return Whitener(eigenvectors.of_covariance(C, N, k, epsilon, largest=largest, key=key))
 
     def of_pictures(Y: Array, epsilon: Any, k: int, key: Any) -> Whitener:
+        if Y.shape[0] > Y.shape[1]:  # kept though they are many, for nobody had said so
+            return of_moments(moments_.of_batch(Y), epsilon, k, key)
         return Whitener(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
 
     return Spec("either", of_moments, of_pictures)

@@ -9,11 +9,14 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from tiny import pictures
 
-from jaxsode import algebra, fitting, kernels, scoring
+from jaxsode import Method, algebra, fitting, kernels, scoring
 from jaxsode.algebra import over_grid
+from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones.registry import BACKBONES, create
-from jaxsode.detector import Detector, _extract, _score
+from jaxsode.detector import Detector, _score
+from jaxsode.fitting import extract_
 from jaxsode.kernels.switch import choose
+from jaxsode.statistics import MOMENTS
 
 
 def _primitives(jaxpr):
@@ -41,9 +44,9 @@ def _apart(plain, fast):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_no_backbone_chooses(name):
     operands = create(name), jax.ShapeDtypeStruct((4, 96, 96, 3), jnp.uint8)
-    assert _chooses(_extract, *operands)  # large enough for every fast form
+    assert _chooses(extract_, *operands)  # large enough for every fast form
     with kernels.plain():
-        assert not _chooses(_extract, *operands)
+        assert not _chooses(extract_, *operands)
 
 
 H, W, K, N = 8, 6, 10, 4
@@ -54,14 +57,14 @@ MESH = jax.sharding.Mesh(np.array(jax.devices()), ("locations",))
 @pytest.mark.parametrize("sharding", [None, fitting.over_rows(MESH)], ids=["alone", "sharded"])
 def test_no_fit_chooses(sharding):
     def update(moments, group, weight, start):
-        return fitting._update_by(moments, group, weight, start, sharding)
+        return fitting._update_by(MOMENTS, moments, group, weight, start, sharding)
 
     def factorise(scatter, count, epsilon):
         return fitting._factorise(scatter, count, epsilon, sharding)
 
-    moments, group = fitting._nothing((H, W), 40, K, sharding)
-    updated = moments, group, _array(32), _array(dtype=jnp.int32)
-    factorised = _array(H, W, K, K), _array(H, W), _array()
+    moments, group = fitting._nothing(MOMENTS, None, (H, W), 40, K, sharding)
+    updated = moments, group, _array(32, dtype=bool), _array(dtype=jnp.int32)
+    factorised = _array(H, W, K, K), _array(H, W, dtype=jnp.int32), _array()
     assert _chooses(update, *updated)
     assert _chooses(factorise, *factorised)
     with kernels.plain():
@@ -72,7 +75,7 @@ def test_no_fit_chooses(sharding):
 
 def test_no_score_chooses():
     with kernels.plain():
-        mean, whitener = _array(H, W, K), _array(H, W, K, K)
+        mean, whitener = _array(H, W, K), Whitener(jnp.zeros((H, W, K, K)))
         assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
         score = lambda *operands: _score(*operands, (32, 24), 4.0)  # noqa: E731
@@ -84,7 +87,7 @@ def test_no_derivative_chooses(mapped):
     leading = (2, 3) if mapped not in (jax.grad, jax.hessian) else ()
 
     def loss(A):
-        return jnp.sum(algebra.inverse_cholesky(A) ** 2)
+        return jnp.sum(algebra.cholesky.inverse_cholesky(A) ** 2)
 
     assert _chooses(mapped(loss), _array(*leading, 4, 4))
     with kernels.plain():
@@ -96,7 +99,7 @@ def test_the_maps_are_those_of_the_fast_forms():
     train, test = (pictures(n, seed=seed, size=(96, 64)) for seed, n in enumerate((40, 4)))
 
     def fit_and_score():
-        detector = Detector.fit(np.split(train, 5), backbone, k=K)
+        detector = Detector.fit(np.split(train, 5), backbone, Method(k=K))
         return detector.mean, detector.whitener, detector.anomaly_map(test)
 
     fast = fit_and_score()
@@ -110,7 +113,7 @@ def test_the_plain_sum_and_factor_are_near_the_fast_ones():
     rng = np.random.default_rng(0)
     d = jnp.asarray(rng.standard_normal((3, 40, 100)), jnp.float32)
     update = jax.jit(jax.vmap(kernels.sum_of_outer_products))
-    factor = jax.jit(over_grid(algebra.inverse_cholesky))
+    factor = jax.jit(over_grid(algebra.cholesky.inverse_cholesky))
     fast = update(d)
     A = (fast / 40 + 0.1 * jnp.eye(100)[None])[None]
     fast = fast, factor(A)
@@ -168,7 +171,7 @@ def test_an_exported_program_is_plain_for_every_platform():
     def exported():
         (count,) = jax.export.symbolic_shape("n")
         x = jax.ShapeDtypeStruct((count, 96, 96, 3), jnp.uint8)
-        extract = jax.jit(lambda x: _extract(backbone, x))
+        extract = jax.jit(lambda x: extract_(backbone, x))
         return jax.export.export(extract, platforms=("cpu", "cuda"))(x).mlir_module()
 
     backbone = create("mobilenet_v3_small")
