@@ -31,9 +31,13 @@ def _inverse_cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
     # dL = L Φ(M dA Mᵀ), Φ taking the lower triangle and half the diagonal (Murray, 2016); dM = −M dL M.
     (A,), (dA,) = primals, tangents
     M = inverse_cholesky(A)
-    inner = M @ ((dA + dA.T) / 2) @ M.T
-    phi = jnp.tril(inner) - jnp.diag(jnp.diagonal(inner)) / 2
-    return M, -phi @ M
+    half = jnp.tril(jnp.ones_like(A)) - jnp.eye(A.shape[0], dtype=A.dtype) / 2
+    phi = half * _product(M, _product((dA + dA.T) / 2, M.T))
+    return M, -_product(phi, M)
+
+
+def _product(a: Float[Array, "k k"], b: Float[Array, "k k"]) -> Float[Array, "k k"]:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_batching.custom_vmap

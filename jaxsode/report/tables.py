@@ -51,9 +51,9 @@ def table(title: str, rows: Sequence[tuple[str, Mapping[str, float | None]]]) ->
     from rich.table import Table
 
     made = Table(title=title, title_justify="left")
-    made.add_column("", no_wrap=True)
+    made.add_column("", overflow="fold")
     for heading in ("pixel ROC\npooled", "pixel ROC\npaper", "PRO\npooled", "PRO\npaper", "picture\nROC"):
-        made.add_column(heading, justify="right")
+        made.add_column(heading, justify="right", no_wrap=True)
     for label, values in rows:
         made.add_row(label, *("–" if values[name] is None else f"{values[name]:.4f}" for name in METRICS))
     return made

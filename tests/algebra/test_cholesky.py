@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 from jax.test_util import check_grads
 
 from jaxsode.algebra.cholesky import batched_inverse_cholesky, inverse_cholesky
@@ -33,3 +34,20 @@ def test_gradient_under_vmap_and_jit_beyond_one_leaf():
     gradient = jax.jit(jax.vmap(jax.grad(lambda a: jnp.sum(inverse_cholesky(a) ** 2))))(A)
     inverse = np.linalg.inv(np.asarray(A, np.float64))
     np.testing.assert_allclose(gradient, -inverse @ inverse, rtol=1e-3, atol=1e-3)
+
+
+def test_the_derivative_is_as_precise_as_the_factor():
+    """Accelerators cut float32 products short unless they are told not to."""
+    A = jnp.eye(3)
+    jaxpr = jax.make_jaxpr(lambda A, dA: jax.jvp(inverse_cholesky, (A,), (dA,)))(A, A)
+    products = [e for e in _equations(jaxpr.jaxpr) if e.primitive.name == "dot_general"]
+    assert len(products) >= 3
+    for equation in products:
+        assert set(equation.params["precision"]) == {jax.lax.Precision.HIGHEST}
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from _equations(inner)

@@ -167,14 +167,17 @@ def test_holds_in_its_own_thread_alone():
         assert _which(0.0) == 1
 
 
-def test_an_exported_program_is_plain_for_every_platform():
+def test_an_exported_program_is_plain():
     def exported():
         (count,) = jax.export.symbolic_shape("n")
         x = jax.ShapeDtypeStruct((count, 96, 96, 3), jnp.uint8)
         extract = jax.jit(lambda x: extract_(backbone, x))
-        return jax.export.export(extract, platforms=("cpu", "cuda"))(x).mlir_module()
+        # Of one platform: with several, JAX itself chooses among its lowerings of a convolution.
+        return jax.export.export(extract, platforms=("cpu",))(x).mlir_module()
 
     backbone = create("mobilenet_v3_small")
-    assert "stablehlo.case" in exported()
+    assert "stablehlo.convolution" in exported()
+    fast = exported().count("stablehlo.convolution")
     with kernels.plain():
         assert "stablehlo.case" not in exported()
+        assert exported().count("stablehlo.convolution") > fast  # the depthwise ones, too
