@@ -117,9 +117,9 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
     ]
     assert _run(data, tmp_path / "sweep", *sweep, "--fold", "1", "--maps", "defective") == 0
     summaries = json.loads((tmp_path / "sweep" / "summary.json").read_text())
-    names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity-k64-seed0"]
+    names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity"]
     assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
-    assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, 64]
+    assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, None]
     assert len(list((tmp_path / "sweep" / names[0] / "maps").rglob("*.png"))) == 1
     bare = ["--maps", "none", "--no-save-detector", "--fold", "1", "--layers", "1", "--seed", "0", "1"]
     assert _run(data, tmp_path / "bare", *bare) == 0

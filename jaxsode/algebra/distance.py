@@ -13,14 +13,14 @@ SIGMA = 4.0
 
 
 def mahalanobis(
-    z: Float[Array, " k"], mean: Float[Array, " k"], whitener: Float[Array, "k k"]
+    z: Float[Array, " k"], mean: Float[Array, " k"], whitener: Float[Array, "m k"]
 ) -> Float[Array, ""]:
     """d = √((z − μ)ᵀ(C + εI)⁻¹(z − μ)) = ‖M(z − μ)‖ (Eq. 2).
 
     Args:
         z: (k,) the embedded feature vector.
         mean: (k,) μ.
-        whitener: (k, k) M, of `whitener`.
+        whitener: (m, k) M: of C + εI, m = k; or of m eigenvectors.
 
     Returns:
         () d ≥ 0; NaN where anything that it is made of is NaN. Its gradient at z = μ is 0.
