@@ -405,7 +405,7 @@ class Detector:
         whitener = factorise(unpack(state), shrunk)
         done = 0
         for z, valid in self._embedded(batches):
-            distance = _left_out(z, self.mean, self.count.astype(jnp.float32), whitener)
+            distance = _left_out(z, self.mean, self.count, whitener)
             maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
             if bad := np.argwhere(np.asarray(wrong)[:valid]).tolist():
                 picture, i, j = bad[0]

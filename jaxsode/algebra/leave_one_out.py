@@ -12,7 +12,7 @@ pictures as if unseen take one more factorisation, and one more pass over them.
 
 import jax.numpy as jnp
 
-from jaxsode._typing import Array, Float
+from jaxsode._typing import Array, Float, Int
 from jaxsode.algebra import precision
 from jaxsode.algebra.distance import mahalanobis
 
@@ -28,7 +28,7 @@ moments' own rounding spoils every distance, left out or not. In float32 what is
 
 def whitener(
     covariance: Float[Array, "k k"],
-    count: float | Float[Array, ""],
+    count: int | float | Int[Array, ""] | Float[Array, ""],
     epsilon: float | Float[Array, ""],
 ) -> Float[Array, "k k"]:
     """M = L⁻¹ of C + ε(1 − 1/N)I = LLᵀ, the whitener of the functions below.
@@ -48,7 +48,7 @@ def whitener(
 def distance(
     z: Float[Array, " k"],
     mean: Float[Array, " k"],
-    count: float | Float[Array, ""],
+    count: int | float | Int[Array, ""] | Float[Array, ""],
     whitener: Float[Array, "k k"],
 ) -> Float[Array, ""]:
     """The Mahalanobis distance of one of the N pictures to the model of the other N − 1.
@@ -69,7 +69,7 @@ def distance(
 def log_likelihood(
     z: Float[Array, " k"],
     mean: Float[Array, " k"],
-    count: float | Float[Array, ""],
+    count: int | float | Int[Array, ""] | Float[Array, ""],
     whitener: Float[Array, "k k"],
 ) -> Float[Array, ""]:
     """The log-density of one of the N pictures under the Gaussian N(μ₋, C₋ + εI) of the other N − 1.
@@ -95,7 +95,9 @@ def log_likelihood(
     return -(d2 + log_det + k * jnp.log(jnp.asarray(2 * jnp.pi, z.dtype))) / 2
 
 
-def corrected(inside: Float[Array, ""], count: float | Float[Array, ""]) -> Float[Array, ""]:
+def corrected(
+    inside: Float[Array, ""], count: int | float | Int[Array, ""] | Float[Array, ""]
+) -> Float[Array, ""]:
     """√g → d: from any precision's distance that was made with ε(1 − 1/N), the dual's for one.
 
     Args:
@@ -109,7 +111,9 @@ def corrected(inside: Float[Array, ""], count: float | Float[Array, ""]) -> Floa
     return inside * jnp.sqrt((others + 1) / (others * _rest(inside**2, others)))
 
 
-def _others(count: float | Float[Array, ""], like: Float[Array, ""]) -> Float[Array, ""]:
+def _others(
+    count: int | float | Int[Array, ""] | Float[Array, ""], like: Float[Array, ""]
+) -> Float[Array, ""]:
     N = jnp.asarray(count, like.dtype)
     return jnp.where(N < 2, jnp.nan, N - 1)
 

@@ -121,8 +121,6 @@ def _eigenvectors(*, largest: bool) -> Spec:
         return Whitener(eigenvectors.of_covariance(C, N, k, epsilon, largest=largest, key=key))
 
     def of_pictures(Y: Array, epsilon: Any, k: int, key: Any) -> Whitener:
-        if Y.shape[0] > Y.shape[1]:  # kept though they are many, for nobody had said so
-            return of_moments(moments_.of_batch(Y), epsilon, k, key)
         return Whitener(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
 
     return Spec("either", of_moments, of_pictures)

@@ -10,7 +10,7 @@ from jaxsode.kernels.switch import choose
 # once for that many pictures.
 _FUSED = 32
 # Beyond so many a library's product is worth its call, and a program that has them all written out is not.
-_MOST = 512
+_MOST = 256
 
 
 def sum_of_outer_products(d: Float[Array, "N k"]) -> Float[Array, "k k"]:

@@ -7,9 +7,12 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxsode import datasets, load_backbone
-from jaxsode.algebra import align, covariance, of_batch, over_grid, whitener
+from jaxsode.algebra import over_grid
 from jaxsode.algebra.dual import Dual, cheaper, factorise
-from jaxsode.detector import extract
+from jaxsode.algebra.moments import covariance, of_batch
+from jaxsode.algebra.precision import whitener
+from jaxsode.algebra.pyramid import align
+from jaxsode.fitting import extract
 
 
 def _referee(x, z, epsilon):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxsode.algebra import covariance, of_batch, over_grid
+from jaxsode.algebra import over_grid
 from jaxsode.algebra.dual import factorise
 from jaxsode.algebra.leave_one_out import TRUSTED, corrected, distance, log_likelihood, whitener
+from jaxsode.algebra.moments import covariance, of_batch
 
 
 def _refit(z, epsilon):
