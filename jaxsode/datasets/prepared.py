@@ -7,6 +7,7 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
+from . import leftovers
 from .dataset import Card, Example, Record, Records
 
 _LAYOUT = 2  # one more whenever what is stored of a picture changes
@@ -32,7 +33,8 @@ def prepared(
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent)
+            leftovers.remove(folder.parent)
+            temporary = tempfile.TemporaryDirectory(prefix=leftovers.prefix(), dir=folder.parent)
         except OSError as error:
             raise DataError(
                 f"can't write prepared data into {folder.parent}: set JAXSODE_HOME to a folder where "

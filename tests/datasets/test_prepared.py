@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxsode.datasets import leftovers
 from jaxsode.datasets.dataset import Card, Example, Record
 from jaxsode.datasets.prepared import prepared
 from jaxsode.errors import DataError
@@ -88,15 +89,50 @@ prepared(CARD, "fingerprint", hanging)
 """
 
 
-def test_a_killed_preparation_is_not_taken_as_complete():
+@pytest.fixture
+def hanging() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has written all records, and waits before the end."""
     code = KILLED.format(folder=str(Path(__file__).parent))
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"all given\n"
-        process.send_signal(signal.SIGKILL)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_preparation_is_not_taken_as_complete(
+    hanging: subprocess.Popen[bytes], own_home: Path, number: signal.Signals
+):
+    """What it left is removed when the next one is made."""
+    hanging.send_signal(number)
+    assert hanging.wait() == -number
+    (left,) = (own_home / "datasets" / "toy").iterdir()
+    assert left.name.startswith(".unfinished-")
     assert_complete()
+    assert [path.name for path in (own_home / "datasets" / "toy").iterdir()] == ["fingerprint-2"]
+
+
+def test_what_is_being_made_is_left_alone(hanging: subprocess.Popen[bytes], own_home: Path):
+    (unfinished,) = (own_home / "datasets" / "toy").iterdir()
+    elsewhere = unfinished.with_name(f".unfinished-another-machine-{os.getpid()}-abc")
+    elsewhere.mkdir()
+    assert_complete()
+    assert any(unfinished.rglob("*"))
+    assert elsewhere.exists()
+
+
+def test_the_same_number_is_not_the_same_process(own_home: Path):
+    """As in containers, whose first process has the number 1 each time."""
+    folder = own_home / "datasets" / "toy"
+    mine, before_me = (folder / f"{leftovers.prefix()}{name}" for name in ("mine", "before"))
+    for path in (mine, before_me):
+        path.mkdir(parents=True)
+    os.utime(before_me, (0, 0))
+    leftovers.remove(folder)
+    assert list(folder.iterdir()) == [mine]
 
 
 def test_two_at_once_both_succeed(own_home: Path):
