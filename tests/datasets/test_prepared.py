@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,12 @@ def test_it_is_made_once_for_a_fingerprint():
     prepared(CARD, "fingerprint", never)
     with pytest.raises(AssertionError, match="made again"):
         prepared(CARD, "another", never)
+
+
+def test_nothing_stays_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert_complete()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, DataError, MemoryError])
