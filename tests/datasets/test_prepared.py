@@ -203,5 +203,41 @@ def test_damaged_files_are_told(own_home: Path, damage: str):
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("JAXSODE_HOME", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"^can't write prepared data into .*: set JAXSODE_HOME to a folder"):
+    with pytest.raises(DataError, match=r"^can't write prepared data into .* set JAXSODE_HOME to a folder "):
         prepared(CARD, "fingerprint", records)
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {folder!r})
+from test_prepared import CARD, records
+from jaxsode.datasets.prepared import prepared
+from jaxsode.errors import DataError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    prepared(CARD, "fingerprint", records)
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk(own_home: Path):
+    """Here a file that may not grow: the same failure, of the same write."""
+    code = LIMITED.format(folder=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    (line,) = done.stdout.splitlines() or [done.stderr]
+    folder = own_home / "datasets" / "toy"
+    assert line.startswith(f"can't write prepared data into {folder}: make room there, or set JAXSODE_HOME")
+    assert line.endswith("write() failed: File too large)")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", [OSError, RuntimeError])
+def test_a_fault_of_the_records_is_not_taken_for_a_full_disk(fault: type[Exception]):
+    def faulty() -> Iterator[Record]:
+        yield next(records())
+        raise fault("mine")
+
+    with pytest.raises(fault, match=r"^mine$"):
+        prepared(CARD, "fingerprint", faulty)
