@@ -11,8 +11,8 @@ from typing import Protocol
 
 from jaxsode.errors import DataError
 
-# what zipfile raises on reading: the last for a password, or a method of compression it doesn't know
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError)
+_ENCRYPTED = 0x1  # of a zip's flags of a file
 
 
 class Files(Protocol):
@@ -65,11 +65,19 @@ class ZipFiles:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path} is cut short or not a zip file: {remedy}") from error
-        self.names = tuple(sorted(info.filename for info in self._zip.infolist() if not info.is_dir()))
+        infos = self._zip.infolist()
+        if any(info.flag_bits & _ENCRYPTED for info in infos):
+            raise DataError(f"{path} asks for a password: unpack it yourself, and give the folder")
+        self.names = tuple(sorted(info.filename for info in infos if not info.is_dir()))
 
     def read(self, name: str) -> bytes:
         try:
             return self._zip.read(name)
+        except RuntimeError as error:  # a method that zipfile doesn't know, or whose module isn't there
+            raise DataError(
+                f"{self.path} is compressed by a method that can't be read here: unpack it yourself, and "
+                f"give the folder ({error})"
+            ) from error
         except _DAMAGED as error:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 

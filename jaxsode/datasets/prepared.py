@@ -1,12 +1,13 @@
 """Data sets prepared once: in $JAXSODE_HOME/datasets, keyed by a fingerprint of what they were made from."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
+from . import leftovers
 from .dataset import Card, Example, Record, Records
 
 _LAYOUT = 2  # one more whenever what is stored of a picture changes
@@ -29,23 +30,41 @@ def prepared(
         DataError: the folder can't be written, or what lies there is damaged; and whatever `records` raises.
     """
     folder = home() / "datasets" / card.name / f"{fingerprint}-{_LAYOUT}"
-    if not folder.exists():
+    _prepare(card, folder, records)
+    return _open(folder)
+
+
+def _prepare(card: Card, folder: Path, records: Callable[[], Iterable[Record]]) -> None:
+    """Make the folder, unless it is there."""
+    faults: list[Exception] = []
+
+    def given() -> Iterator[Record]:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent)
-        except OSError as error:
-            raise DataError(
-                f"can't write prepared data into {folder.parent}: set JAXSODE_HOME to a folder where "
-                f"you may write ({error.strerror})"
-            ) from error
-        with temporary as unfinished:
-            complete = _build(card, Path(unfinished), records)
+            yield from records()
+        except Exception as error:
+            faults.append(error)
+            raise
+
+    try:
+        if folder.exists():
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        leftovers.remove(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=leftovers.prefix(), dir=folder.parent) as unfinished:
+            complete = _build(card, Path(unfinished), given)
             try:
                 complete.rename(folder)
             except OSError:
                 if not folder.exists():  # if it does, another process was faster, with the same result
                     raise
-    return _open(folder)
+    except (OSError, RuntimeError) as error:  # the latter is what array_record makes of a full disk
+        if faults:
+            raise  # whatever it is, it isn't the writing
+        reason = (isinstance(error, OSError) and error.strerror) or str(error).partition(";")[0]
+        raise DataError(
+            f"can't write prepared data into {folder.parent}: make room there, or set JAXSODE_HOME to a "
+            f"folder with room, where you may write ({' '.join(reason.split())})"
+        ) from error
 
 
 def _build(card: Card, into: Path, records: Callable[[], Iterable[Record]]) -> Path:

@@ -314,6 +314,37 @@ def test_a_zip_damaged_inside(as_zip: Maker, files: Files):
         load(archive)
 
 
+def patch_headers(archive: Path, field: int, value: int) -> None:
+    """Write `value` into a field of 16 bits of every file's header, here and in the list at the end."""
+    content = bytearray(archive.read_bytes())
+    for signature, start in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        position = content.find(signature)
+        while position >= 0:
+            content[position + start + field : position + start + field + 2] = value.to_bytes(2, "little")
+            position = content.find(signature, position + 4)
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (0, 1, r"KolektorSDD\.zip asks for a password: unpack it yourself, and give the folder$"),
+        (
+            2,
+            97,
+            r"KolektorSDD\.zip is compressed by a method that can't be read here: unpack it yourself, and",
+        ),
+    ],
+)
+def test_a_zip_that_cannot_be_read(as_zip: Maker, files: Files, field: int, value: int, message: str):
+    """Not a damaged one: getting it again would not help."""
+    archive = as_zip(files)
+    patch_headers(archive, field, value)
+    with pytest.raises(DataError, match=message) as caught:
+        load(archive)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_zip_of_something_else(as_zip: Maker):
     with pytest.raises(DataError, match=r"KolektorSDD\.zip holds no pictures kosNN/PartM\.jpg: get the data"):
         load(as_zip({"readme.txt": b"hello"}))

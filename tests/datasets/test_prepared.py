@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxsode.datasets import leftovers
 from jaxsode.datasets.dataset import Card, Example, Record
 from jaxsode.datasets.prepared import prepared
 from jaxsode.errors import DataError
@@ -59,6 +61,12 @@ def test_it_is_made_once_for_a_fingerprint():
         prepared(CARD, "another", never)
 
 
+def test_nothing_stays_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert_complete()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, DataError, MemoryError])
 def test_an_interruption_leaves_nothing(own_home: Path, interruption: type[BaseException]):
     def interrupted() -> Iterator[Record]:
@@ -88,15 +96,50 @@ prepared(CARD, "fingerprint", hanging)
 """
 
 
-def test_a_killed_preparation_is_not_taken_as_complete():
+@pytest.fixture
+def hanging() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has written all records, and waits before the end."""
     code = KILLED.format(folder=str(Path(__file__).parent))
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"all given\n"
-        process.send_signal(signal.SIGKILL)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_preparation_is_not_taken_as_complete(
+    hanging: subprocess.Popen[bytes], own_home: Path, number: signal.Signals
+):
+    """What it left is removed when the next one is made."""
+    hanging.send_signal(number)
+    assert hanging.wait() == -number
+    (left,) = (own_home / "datasets" / "toy").iterdir()
+    assert left.name.startswith(".unfinished-")
     assert_complete()
+    assert [path.name for path in (own_home / "datasets" / "toy").iterdir()] == ["fingerprint-2"]
+
+
+def test_what_is_being_made_is_left_alone(hanging: subprocess.Popen[bytes], own_home: Path):
+    (unfinished,) = (own_home / "datasets" / "toy").iterdir()
+    elsewhere = unfinished.with_name(f".unfinished-another-machine-{os.getpid()}-abc")
+    elsewhere.mkdir()
+    assert_complete()
+    assert any(unfinished.rglob("*"))
+    assert elsewhere.exists()
+
+
+def test_the_same_number_is_not_the_same_process(own_home: Path):
+    """As in containers, whose first process has the number 1 each time."""
+    folder = own_home / "datasets" / "toy"
+    mine, before_me = (folder / f"{leftovers.prefix()}{name}" for name in ("mine", "before"))
+    for path in (mine, before_me):
+        path.mkdir(parents=True)
+    os.utime(before_me, (0, 0))
+    leftovers.remove(folder)
+    assert list(folder.iterdir()) == [mine]
 
 
 def test_two_at_once_both_succeed(own_home: Path):
@@ -160,5 +203,41 @@ def test_damaged_files_are_told(own_home: Path, damage: str):
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("JAXSODE_HOME", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"^can't write prepared data into .*: set JAXSODE_HOME to a folder"):
+    with pytest.raises(DataError, match=r"^can't write prepared data into .* set JAXSODE_HOME to a folder "):
         prepared(CARD, "fingerprint", records)
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {folder!r})
+from test_prepared import CARD, records
+from jaxsode.datasets.prepared import prepared
+from jaxsode.errors import DataError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    prepared(CARD, "fingerprint", records)
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk(own_home: Path):
+    """Here a file that may not grow: the same failure, of the same write."""
+    code = LIMITED.format(folder=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    (line,) = done.stdout.splitlines() or [done.stderr]
+    folder = own_home / "datasets" / "toy"
+    assert line.startswith(f"can't write prepared data into {folder}: make room there, or set JAXSODE_HOME")
+    assert line.endswith("write() failed: File too large)")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", [OSError, RuntimeError])
+def test_a_fault_of_the_records_is_not_taken_for_a_full_disk(fault: type[Exception]):
+    def faulty() -> Iterator[Record]:
+        yield next(records())
+        raise fault("mine")
+
+    with pytest.raises(fault, match=r"^mine$"):
+        prepared(CARD, "fingerprint", faulty)
