@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Bool, Float, Int
+from jaxsode.errors import ArgumentError
 from jaxsode.kernels import sum_of_outer_products
 
 
@@ -85,8 +86,13 @@ def centred(
     Returns:
         The count, the origin (k,), the offset (k,) of the mean from it, and the deviations (N, k) from the
         origin, zero where a picture doesn't count.
+
+    Raises:
+        ArgumentError: `where` is not bool.
     """
     where = jnp.ones(z.shape[0], bool) if where is None else where
+    if where.dtype != bool:
+        raise ArgumentError(f"where is {where.dtype}: a picture counts or it doesn't, give bool")
     count = jnp.sum(where, dtype=jnp.int32)
     divisor = jnp.maximum(count, 1).astype(z.dtype)
     z = jnp.where(where[:, None], z, 0)

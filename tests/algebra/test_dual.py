@@ -89,7 +89,7 @@ def test_real_features(real_data, epsilon):
     backbone = load_backbone(
         "resnet18", weights=real_data / "weights" / "resnet18_imagenet1k_v1_layers1to3_bn_folded.npz"
     )
-    good = list(dataset.split("1", "train").indices)[:24]
+    good = list(dataset.split("1").train)[:24]
     rows = []
     for start in range(0, len(good), 8):
         maps = extract(backbone, np.stack([dataset.picture(i) for i in good[start : start + 8]]))
