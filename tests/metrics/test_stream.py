@@ -330,6 +330,21 @@ def test_as_many_levels_as_scores_is_exact():
         assert (stream.error_bound["pro"]["pooled"] == 0.0) == (not merged)
 
 
+def test_what_is_merged_is_small_and_what_is_large_is_not_merged():
+    scores = np.arange(1000.0)
+    weights = np.ones((1, 1000))
+    weights[0, [333, 334, 500]] = 500  # ties of many positives: each would fill a cell
+    found = levels.Levels(columns=1, guides=1, most=40)
+    found.add(scores, weights)
+    found.settle()
+    merged = found.highest > found.lowest
+    assert merged.any()
+    assert found.sums[0, merged].max() < 2 / 10 * weights.sum()
+    assert not merged[np.searchsorted(found.lowest, [333, 334])].any()
+    assert {333.0, 334.0, 500.0} <= set(found.lowest)
+    assert found.lowest.size <= 2 * 10
+
+
 def test_no_more_levels_than_are_allowed():
     rng = np.random.default_rng(13)
     for most in (4, 5, 30):
