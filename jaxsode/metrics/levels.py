@@ -94,7 +94,7 @@ class Levels:
             self._merge(self._most // 4)
 
     def _merge(self, cells: int) -> None:
-        """Leave at most 3 · cells + 1 levels."""
+        """Leave at most 2 · cells levels."""
         totals = self.sums[: self._guides].sum(axis=1)
         share = np.zeros(self.lowest.size)
         for weights, total in zip(self.sums, totals, strict=False):
@@ -102,10 +102,8 @@ class Levels:
                 share += weights / total
         share /= share.sum()
         cell = np.minimum((np.cumsum(share) - share) * cells, cells - 1).astype(np.intp)
-        alone = share * cells >= 1
-        begins = np.diff(cell, prepend=-1) != 0
-        begins |= alone
-        begins[1:] |= alone[:-1]
+        # What would fill a cell begins a level; the score after it lies in another cell and begins one, too.
+        begins = (np.diff(cell, prepend=-1) != 0) | (share * cells >= 1)
         first = np.flatnonzero(begins)
         self.highest = self.highest[np.append(first[1:], begins.size) - 1]
         self.lowest = self.lowest[first]

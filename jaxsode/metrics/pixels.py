@@ -106,7 +106,7 @@ class Pixels:
 
     @property
     def merged(self) -> bool:
-        """Whether there have been too many levels, and some are merged."""
+        """Whether there have been too many levels, and some are merged; as of the last `weights`."""
         return self._levels.merged
 
     def close(self) -> None:

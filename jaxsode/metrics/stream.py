@@ -39,7 +39,9 @@ def protocol(average: Average, *, full_mask: bool) -> Protocol:
 
 
 class Stream:
-    """All metrics of a set of test pictures, added batch by batch; any batches and any order give the same.
+    """All metrics of a set of test pictures, added batch by batch.
+
+    Any batches and any order give the same, but for the rounding of float64 sums, until levels are merged.
 
     with Stream(paper_full_mask=False) as stream:
         for maps, masks, defective in batches:
@@ -60,6 +62,7 @@ class Stream:
     less than 16 / levels for ROC, and that over `pro_limit` for PRO.
 
     Attributes:
+        merged: whether the last result had to do with more distinct scores of defective pixels than `levels`.
         error_bound: for each number of the last result how far it can be from the exact one, in the same
             form: 0.0 where it is exact, None where the number is None. None before the first result.
     """
@@ -87,6 +90,7 @@ class Stream:
         self._image_scores: list[Any] = []
         self._defective: list[bool] = []
         self._scores_given: bool | None = None
+        self.merged = False
         self.error_bound: Metrics | None = None
 
     def __enter__(self) -> Self:
@@ -98,14 +102,9 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Delete the temporary file. Results and bounds that were computed stay."""
+        """Delete the temporary file. `merged` and `error_bound` stay as of the last result."""
         self._closed = True
         self._pixels.close()
-
-    @property
-    def merged(self) -> bool:
-        """Whether there were more distinct scores of defective pixels than `levels`."""
-        return self._pixels.merged
 
     def add(
         self,
@@ -204,7 +203,7 @@ class Stream:
                         result[name][average], bound[name][average] = found
         result["image_auroc"] = image_auroc(np.array(self._image_scores), np.array(self._defective))
         bound["image_auroc"] = None if result["image_auroc"] is None else 0.0
-        self.error_bound = bound
+        self.merged, self.error_bound = self._pixels.merged, bound
         return result
 
     def _open(self) -> None:

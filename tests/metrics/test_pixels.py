@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxsode.metrics.pixels import Protocol, level_weights, regions
+from jaxsode.metrics.pixels import LevelWeights, Protocol, level_weights, regions
 
 POOLED = Protocol(lowest=128, per_picture=False)
 PAPER = Protocol(lowest=128, per_picture=True)
@@ -81,3 +81,14 @@ def test_each_picture_weighs_one_in_the_paper(protocol):
     (weights,) = level_weights(maps, masks, [protocol])
     sums = [weights.negative.sum(), weights.pixel.sum(), weights.region.sum()]
     np.testing.assert_allclose(sums, [4, 4, 4], rtol=1e-13)
+
+
+def test_the_bound_is_half_the_rectangle_of_each_merged_level_that_begins_below_the_limit():
+    """From the highest score: fpr 0 0.5 0.5 0.5 0.9 1, tpr 0 0 0.5 0.5 1 1; the lower level is merged."""
+    positive = np.array([0, 1, 0, 1, 0], float)
+    negative = np.array([1, 4, 0, 0, 5], float)
+    weights = LevelWeights(negative, positive, positive, np.array([True, False]))
+    for limit, bound in ((1.0, 0.1), (0.6, 0.1 / 0.6), (0.5, 0.0)):
+        found = weights.area(positive, limit=limit)
+        assert found is not None
+        assert found[1] == pytest.approx(bound, abs=1e-15)
