@@ -83,7 +83,9 @@ class Decoded:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="jaxsode-")  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
-            record = batch.pictures[row].tobytes() + batch.masks[row].tobytes() + bytes([int(batch.masked[row])])
+            record = (
+                batch.pictures[row].tobytes() + batch.masks[row].tobytes() + bytes([int(batch.masked[row])])
+            )
             try:
                 self._file.seek(len(self._place) * len(record))
                 self._file.write(record)
