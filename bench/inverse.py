@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxsode
 from bench import limits
 from bench.harness import (
     Contender,
@@ -25,6 +24,7 @@ from bench.harness import (
     warm_up,
 )
 from bench.record import Result
+from jaxsode.algebra.cholesky import inverse_cholesky
 from jaxsode.kernels.pallas_cholesky import pallas_inverse_cholesky
 
 KS = (100, 448, 50, 200, 300, 10, 20, 1792)  # in order of importance
@@ -103,7 +103,7 @@ def jax_methods(*, interpreted: bool = False) -> list[Method]:
     on_gpu = jax.default_backend() == "gpu"
     kernel = jax.jit(functools.partial(pallas_inverse_cholesky, interpret=not on_gpu))
     note = "L⁻¹" if on_gpu else "L⁻¹, interpreted"
-    ours = [Method("ours", same, jax.jit(jax.vmap(jaxsode.inverse_cholesky)), of_whitener, gives="L⁻¹")]
+    ours = [Method("ours", same, jax.jit(jax.vmap(inverse_cholesky)), of_whitener, gives="L⁻¹")]
     if on_gpu or interpreted:
         ours.append(Method("ours, Pallas kernel", same, kernel, of_whitener, gives=note))
     return [

@@ -55,7 +55,8 @@ class Ours:
 
     def fit(self, batches: Iterable[np.ndarray], *, epsilon: float = EPSILON, W: Any = None) -> Detector:
         method = Method(embedding=self.W if W is None else W, epsilon=epsilon, sigma=SIGMA)
-        return Detector.fit(batches, self.backbone, method)
+        # What the peers end with can score and no more: ours keeps no moments for later either.
+        return Detector.fit(batches, self.backbone, method, keep_moments=False)
 
     def score(self, model: Detector, pictures: np.ndarray) -> jax.Array:
         return model.anomaly_map(pictures)

@@ -92,23 +92,23 @@ def share(
         raise SystemExit(f"there are {len(available)} devices")
     from bench.harness import Contender, race, relative_error
     from bench.pictures import generated
-    from jaxsode import Detector
+    from jaxsode import Detector, Method
     from jaxsode.backbones import registry
 
     devices = np.array(available[: mesh[0] * mesh[1]]).reshape(mesh)
     over = jax.sharding.Mesh(devices, ("pictures", "locations"))
-    network = registry.create(backbone)
+    network, method = registry.create(backbone), Method(k=k)
     every = generated(pictures, (size[0], size[1]))
     batches = [every[start : start + batch] for start in range(0, pictures, batch)]
 
     def fit() -> Detector:
-        return Detector.fit(batches, network, k=k, mesh=over)
+        return Detector.fit(batches, network, method, mesh=over, keep_moments=False)
 
     before = child.process_peak()
     model = fit()
     maps = np.asarray(model.anomaly_map(batches[0]))
     peak = child.process_peak()
-    alone = Detector.fit(batches, network, k=k).anomaly_map(batches[0])
+    alone = Detector.fit(batches, network, method, keep_moments=False).anomaly_map(batches[0])
     timings = race(
         [Contender("fit", fit), Contender("score", lambda: model.anomaly_map(batches[0]))], rounds=rounds
     )

@@ -9,7 +9,7 @@ import pytest
 from bench import ours, path, pictures
 from bench.record import Result
 from bench.setting import Parts, Setting
-from jaxsode.detector import extract
+from jaxsode.fitting import extract
 
 torch = pytest.importorskip("torch", reason="the peers need PyTorch")
 

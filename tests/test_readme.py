@@ -1,0 +1,73 @@
+"""The README's Python runs as it stands there, from the first block to the last, on tiny pictures."""
+
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsode import backbones
+from jaxsode.backbones import registry
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+SMALLER = {"(256, 256)": "(32, 48)", "k=100": "k=4"}  # what is changed of them, so that they run at once
+
+
+def _shape(x) -> tuple[int, ...]:
+    return tuple(x.shape)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders that the README names, and a network without a download."""
+    rng = np.random.default_rng(0)
+    for name, n in {"good": 11, "new": 3, "more": 9}.items():
+        (tmp_path / name / "deeper").mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / ("deeper" if i % 2 else "") / f"{i}.png")
+
+    def random(name: str) -> backbones.Backbone:
+        return registry.create(name, layers=(1, 2))
+
+    monkeypatch.setattr(backbones, "load", random)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("folders")
+def test_every_block_runs():
+    known: dict = {}
+    for block in BLOCKS:
+        for here, smaller in SMALLER.items():
+            block = block.replace(here, smaller)
+        exec(compile(block, str(README), "exec"), known)
+    assert (known["detector"].size, int(known["detector"].count)) == ((32, 48), 11)
+    assert known["detector"].method.k == 4
+    assert _shape(known["maps"]) == (3, 32, 48)
+    assert Path("detector").is_dir()
+    counts = {name: int(known[name].count) for name in ("updated", "removed", "other", "merged", "blunter")}
+    assert counts == {"updated": 20, "removed": 11, "other": 9, "merged": 20, "blunter": 11}
+    assert float(known["blunter"].method.epsilon) == pytest.approx(0.1)
+    assert _shape(known["unseen"]) == (11, 32, 48)
+    keys = jax.random.split(jax.random.key(0), 4)
+    good, test = (
+        tuple(jax.random.normal(key, (n, 8 // s, 12 // s, 6)) for key, s in zip(pair, (1, 2), strict=True))
+        for pair, n in ((keys[:2], 9), (keys[2:], 3))
+    )
+    assert _shape(known["score"](good, test)) == (3, 8, 12)
+
+
+def test_the_first_needs_fewer_than_ten_lines():
+    lines = [line for line in BLOCKS[0].splitlines() if line]
+    assert "anomaly_map" in lines[-1]
+    assert len(lines) < 10
+
+
+def test_every_name_in_it_is_there():
+    text = README.read_text(encoding="utf-8")
+    for name in set(re.findall(r"`(jaxsode\.[a-zA-Z_.]+)", text)):
+        assert pkgutil.resolve_name(name) is not None
