@@ -67,7 +67,9 @@ def test_over_the_grid_with_moments_that_were_not_filled():
     z = jnp.asarray(np.stack([_pictures(9, 4)] * 3), jnp.float32)
     counts = np.array([9, 1, 0])
     moments = jax.vmap(of_batch)(z, jnp.asarray(np.arange(9)[None] < counts[:, None]))
-    M = jax.vmap(lambda m: whitener(m.scatter / jnp.maximum(m.count, 1).astype(jnp.float32), m.count, 0.01))(moments)
+    M = jax.vmap(lambda m: whitener(m.scatter / jnp.maximum(m.count, 1).astype(jnp.float32), m.count, 0.01))(
+        moments
+    )
     grid = [a[None] for a in (z[:, 0], moments.mean, moments.count, M)]
     for function, expected in zip((distance, log_likelihood), _refit(np.asarray(z[0]), 0.01), strict=True):
         result = np.asarray(jax.jit(over_grid(function))(*grid))[0]
