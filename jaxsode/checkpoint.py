@@ -1,9 +1,10 @@
 """A file format: arrays, some of them in blocks of rows, and a page of JSON that says what they are.
 
-It knows nothing of what it keeps. The arrays are Orbax's; beside them the page has the length and the CRC-32
-of every file, and of itself, so that no flipped bit is read as a number. A folder appears under its name only
-when all of it is written. Arrays whose first axis is the grid's rows are written block by block, by whoever
-has them: a fit that never holds them all, or each of several hosts.
+It knows nothing of what it keeps. The arrays are Orbax's (NumPy's where another host than the first writes);
+beside them the page has the length and the CRC-32 of every file, and of itself, so that no flipped bit is read
+as a number. A folder appears under its name only when all of it is written. Arrays whose first axis is the
+grid's rows are written block by block, by whoever has them: a fit that never holds them all, or each of
+several hosts.
 """
 
 import json
@@ -110,20 +111,14 @@ class Writer:
         _all_hosts("named")
 
     def _save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        import orbax.checkpoint as ocp
-
-        me = jax.process_index()
-        # Each host writes alone what it has, and waits for nobody.
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
-        )
-        with (
-            _orbax,
-            ocp.Checkpointer(
-                ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
-            ) as checkpointer,
-        ):
-            checkpointer.save(self._partial / name, args=ocp.args.PyTreeSave(arrays))
+        if jax.process_index() == 0:
+            with _orbax, _checkpointer() as checkpointer:
+                checkpointer.save(self._partial / name, arrays)
+            return
+        # Of arrays that are whole on each host, Orbax lets the first one alone write.
+        (self._partial / name).mkdir()
+        for key, array in arrays.items():
+            np.save(self._partial / name / f"{key}.npy", array, allow_pickle=False)
 
 
 class Reader:
@@ -206,32 +201,38 @@ def read_page(path: Path) -> dict[str, Any]:
 
 
 def restore(path: Path) -> dict[str, Any]:
-    """A tree of arrays that Orbax wrote, on the host.
+    """A tree of arrays that Orbax, or on another host than the first NumPy, wrote; on this host.
 
     Raises:
         CheckpointError: it can't be read.
     """
     import orbax.checkpoint as ocp
 
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
-    )
     try:
-        with (
-            _orbax,
-            ocp.Checkpointer(
-                ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
-            ) as checkpointer,
-        ):
+        if plain := sorted(path.glob("*.npy")):
+            return {file.stem: np.load(file, allow_pickle=False) for file in plain}
+        with _orbax, _checkpointer() as checkpointer:
             tree = checkpointer.metadata(path).item_metadata
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
-            return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+            return checkpointer.restore(path, restore_args=as_numpy)
     except Exception as error:  # Orbax and TensorStore raise what they like for a damaged file
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
             f"{path.parent}: its arrays can't be read, fit and save the detector again ({first})"
         ) from error
+
+
+def _checkpointer() -> Any:
+    """Orbax, on this host alone: each host writes what it has, and waits for nobody."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
+    )
+    # Without OCDBT, whose files are put together by the first host of all.
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def assembled(

@@ -94,6 +94,16 @@ def test_two_hosts(tmp_path):
         maps = detector.anomaly_map(pictures(2, seed=2))
         whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(maps)
         np.save(f"{out}/{process}.npy", np.asarray(whole))
+
+        # Each host holds half of the rows, saves them, and loads them again.
+        four = jax.sharding.Mesh(np.array(jax.devices()), ("locations",))
+        batches = [pictures(8), pictures(4, seed=1)]
+        Detector.fit(batches, Tiny.make(), Method(k=6), mesh=four).save(f"{out}/detector")
+        loaded = Detector.load(f"{out}/detector", backbone=Tiny.make(), mesh=four)
+        assert {shard.data.shape[0] for shard in loaded.mean.addressable_shards} == {2}
+        maps = loaded.update([pictures(2, seed=2)]).anomaly_map(pictures(2, seed=2))
+        whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(four, jax.P()))(maps)
+        np.save(f"{out}/loaded{process}.npy", np.asarray(whole))
         """
     )
     with socket.socket() as free:
@@ -114,6 +124,11 @@ def test_two_hosts(tmp_path):
         assert host.returncode == 0, errors
     alone = Detector.fit([pictures(8), pictures(4, seed=1)], Tiny.make(), Method(k=6))
     expected = np.asarray(alone.anomaly_map(pictures(2, seed=2)))
+    more = np.asarray(alone.update([pictures(2, seed=2)]).anomaly_map(pictures(2, seed=2)))
     for process in range(2):
-        maps = np.load(tmp_path / f"{process}.npy")
-        assert np.linalg.norm(maps - expected) <= 1e-5 * np.linalg.norm(expected)
+        for name, right in ((f"{process}.npy", expected), (f"loaded{process}.npy", more)):
+            assert np.linalg.norm(np.load(tmp_path / name) - right) <= 1e-5 * np.linalg.norm(right)
+    assert len(list((tmp_path / "detector").glob("rows-*"))) == 4
+    here = Detector.load(tmp_path / "detector", backbone=Tiny.make())
+    maps = np.asarray(here.anomaly_map(pictures(2, seed=2)))
+    assert np.linalg.norm(maps - expected) <= 1e-5 * np.linalg.norm(expected)
