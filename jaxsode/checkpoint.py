@@ -1,9 +1,9 @@
 """A file format: arrays, some of them in blocks of rows, and a page of JSON that says what they are.
 
 It knows nothing of what it keeps. The arrays are Orbax's (NumPy's where another host than the first writes);
-beside them the page has the length and the CRC-32 of every file, and of itself, so that no flipped bit is read
-as a number. A folder appears under its name only when all of it is written. Arrays whose first axis is the
-grid's rows are written block by block, by whoever has them: a fit that never holds them all, or each of
+beside them the page has the length and the CRC-32 of every file, and of itself, so that no flipped bit is
+read as a number. A folder appears under its name only when all of it is written. Arrays whose first axis is
+the grid's rows are written block by block, by whoever has them: a fit that never holds them all, or each of
 several hosts.
 """
 

@@ -82,7 +82,8 @@ def test_an_interruption_leaves_nothing(own_home: Path, interruption: type[BaseE
 
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, as this test may be, it is ignored
 sys.path.insert(0, {folder!r})
 from test_prepared import CARD, records
 from jaxsode.datasets.prepared import prepared
