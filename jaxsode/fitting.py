@@ -31,8 +31,8 @@ FeatureMaps = tuple[jax.Array, ...]
 GROUP = 32
 """Pictures embedded before the statistics are updated, at most, unless a single batch has more."""
 
-_MATRICES = 256
-"""Factorised at once."""
+_MATRICES, _NUMBERS = 256, 2**25
+"""Factorised at once, at most; unless a single row of the grid has more."""
 
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
 
@@ -342,7 +342,7 @@ def _factorise(
 
 def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, arrays: int) -> Callable[..., Any]:
     """Each device does its own rows of the first arguments; the last one is everywhere."""
-    rows = PartitionSpec(sharding.spec[0])
+    rows = PartitionSpec(*tuple(sharding.spec)[:1])
     return jax.shard_map(
         function, mesh=sharding.mesh, in_specs=(*[rows] * arrays, PartitionSpec()), out_specs=rows
     )
@@ -352,7 +352,8 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) ->
     """A few rows of the grid after the other, so that little is held besides the state itself."""
     H, width = count.shape
     # As many as make a batch worth the name, and divide H: a row must not be factorised twice.
-    rows = max(n for n in range(1, max(1, _MATRICES // width) + 1) if H % n == 0)
+    most = min(_MATRICES, _NUMBERS // scatter.shape[-1] ** 2)
+    rows = max(n for n in range(1, max(1, most // width) + 1) if H % n == 0)
 
     def block(i: jax.Array, state: jax.Array) -> jax.Array:
         start = i * rows
