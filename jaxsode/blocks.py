@@ -124,9 +124,9 @@ def fit_and_score(
         path: a new folder that the detector is saved in, or None.
         keep_moments: whether it is saved with its moments.
 
-    Yields:
-        (B, height, width) float32 of each test batch, and how many of its rows count, once all blocks are
-        done.
+    Returns:
+        When all blocks are done and saved: an iterator of (B, height, width) float32 of each test batch, and
+        how many of its rows count.
 
     Raises:
         ArgumentError: k exceeds F.
@@ -171,8 +171,7 @@ def fit_and_score(
             layers = getattr(backbone, "layers", None)
             layers = None if layers is None else tuple(layers)
             writer.finish(page_of(backbone, method.recorded(layers=layers), size=size, **page))
-    for distance, valid in found:
-        yield np.asarray(anomaly_maps(distance, size, method.sigma)), valid
+    return _maps(found, size, method.sigma)
 
 
 def score(
@@ -192,8 +191,8 @@ def score(
         backbone: as for `Detector.load`.
         keep: as for `fit_and_score`.
 
-    Yields:
-        (B, height, width) float32 of each batch, and how many of its rows count.
+    Returns:
+        An iterator of (B, height, width) float32 of each batch, and how many of its rows count.
 
     Raises:
         CheckpointError: see `Detector.load`.
@@ -213,8 +212,15 @@ def score(
         if saved.moments:
             mean, state = precision_of(unpack(state) if isinstance(state, Packed) else state, saved.method)
         _score_block(tested, block, grid[0], mean, state, found)
+    return _maps(found, saved.size, saved.method.sigma)
+
+
+def _maps(
+    found: list[tuple[np.ndarray, int]], size: tuple[int, int], sigma: float
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The maps of all distances, a batch at a time: they are larger than the distances."""
     for distance, valid in found:
-        yield np.asarray(anomaly_maps(distance, saved.size, saved.method.sigma)), valid
+        yield np.asarray(anomaly_maps(distance, size, sigma)), valid
 
 
 def _score_block(

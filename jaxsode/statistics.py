@@ -141,7 +141,7 @@ def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:
         The name of its kind; its arrays by name that have the grid's rows as first axis; the others.
     """
     kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
-    if isinstance(state, Whitener) and state.matrix.shape[-1] == state.matrix.shape[-2]:
+    if isinstance(state, Whitener) and _is_lower(state.matrix):
         return "triangular", {"packed": _pack_lower(state.matrix)}, {}
     whole = _KINDS[kind][1]
     arrays = vars(state.one if isinstance(state, Shared) else state)
@@ -164,6 +164,17 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
 
 
 _pack_lower, _unpack_lower = jax.jit(pack_lower), jax.jit(unpack_lower)
+
+
+def _is_lower(matrix: jax.Array) -> bool:
+    """Whether half of it says all: eigenvectors are a square matrix too, where all of them are kept."""
+    return matrix.shape[-1] == matrix.shape[-2] and not bool(_above(matrix))
+
+
+@jax.jit
+def _above(matrix: jax.Array) -> jax.Array:
+    return jnp.any(jnp.triu(matrix, 1) != 0)
+
 
 # By name: the class, and which of its arrays don't begin with the grid's rows.
 _KINDS: dict[str, tuple[type, tuple[str, ...]]] = {

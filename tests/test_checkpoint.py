@@ -196,6 +196,20 @@ def test_without_moments_it_is_as_large_and_scores_alike(detector, tmp_path):
     np.testing.assert_array_equal(loaded.anomaly_map(pictures(2)), detector.anomaly_map(pictures(2)))
 
 
+@pytest.mark.parametrize("precision", ["eigenvectors-lower", "dual", "global", "global-one-mean"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_other_precisions_come_back(precision, keep, tmp_path):
+    """All eigenvectors are a square matrix that isn't triangular."""
+    k = 24 if precision.startswith("eigen") else None
+    method = Method(embedding="identity", precision=precision, k=k)
+    saved = Detector.fit([pictures(12)], Tiny.make(), method, keep_moments=keep)
+    saved.save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector", backbone=Tiny.make())
+    test = pictures(2, seed=1)
+    np.testing.assert_allclose(loaded.anomaly_map(test), saved.anomaly_map(test), rtol=1e-5)
+    assert loaded.method == method
+
+
 def test_moments_come_back(detector, tmp_path):
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector", backbone=Tiny.make())
