@@ -53,7 +53,7 @@ class Experiment:
 
     def run(
         self, split: Split, method: Method, *, bar: Bar, draw: Draw | None = None, save: Path | None = None
-    ) -> metrics.Metrics:
+    ) -> dict[str, Any]:
         """Fit, score and evaluate.
 
         Args:
@@ -64,7 +64,8 @@ class Experiment:
             save: a new folder for the detector, or None.
 
         Returns:
-            All metrics, by the data set's own rule for masks.
+            All `metrics.Metrics`, by the data set's own rule for masks; and their `error_bound` where they
+            are not exact.
         """
         dataset = self.features.dataset
         with metrics.Stream(paper_full_mask=dataset.paper_full_mask) as stream:
@@ -78,7 +79,9 @@ class Experiment:
                     for row in range(batch.valid):
                         mask = batch.masks[row] if defective[row] else None
                         draw(batch.indices[row], batch.pictures[row], maps[row], mask)
-            return stream.result()
+            result: dict[str, Any] = dict(stream.result())
+            # So many distinct scores that they were merged: how far off a number can be stands beside it.
+            return result | ({"error_bound": stream.error_bound} if stream.merged else {})
 
     def _scored(
         self, split: Split, method: Method, bar: Bar, save: Path | None
