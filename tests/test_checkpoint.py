@@ -118,7 +118,7 @@ def test_less_than_whole_is_refused(detector, tmp_path, what):
     elif what == "no arrays":
         shutil.rmtree(folder / "whole")
     elif what == "array cut":
-        data = max(folder.glob("rows-*/scatter/*"), key=lambda file: file.stat().st_size)
+        data = max(folder.glob("rows-*/**/d/*"), key=lambda file: file.stat().st_size)
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     else:
         page.write_text(json.dumps(json.loads(page.read_text()) | {"format": 99}))
@@ -208,6 +208,13 @@ def test_other_precisions_come_back(precision, keep, tmp_path):
     test = pictures(2, seed=1)
     np.testing.assert_allclose(loaded.anomaly_map(test), saved.anomaly_map(test), rtol=1e-5)
     assert loaded.method == method
+
+
+def test_nothing_is_printed(detector, tmp_path, capfd, caplog):
+    detector.save(tmp_path / "detector")
+    Detector.load(tmp_path / "detector", backbone=Tiny.make())
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
 def test_moments_come_back(detector, tmp_path):
