@@ -581,7 +581,7 @@ def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:
         return jnp.asarray(state.z.shape[2], jnp.int32)
     if state.count.ndim:
         # On several hosts not every one has the first row.
-        return state.count.addressable_shards[0].data[0, 0]
+        return jnp.asarray(int(state.count.addressable_shards[0].data[0, 0]), jnp.int32)
     H, W = grid_of(backbone, size)
     return state.count // (H * W)
 
@@ -595,7 +595,7 @@ def _check_alike(a: Detector, b: Detector) -> None:
             ("embedding", a.method.embedding, b.method.embedding),
             ("k", a.method.k, b.method.k),
             ("precision", a.method.precision, b.method.precision),
-            ("epsilon", float(a.method.epsilon), float(b.method.epsilon)),
+            ("epsilon", np.float32(a.method.epsilon), np.float32(b.method.epsilon)),
             ("sigma", a.method.sigma, b.method.sigma),
             ("W", _bytes(a.W), _bytes(b.W)),
             ("backbone", fingerprint(a.backbone), fingerprint(b.backbone)),

@@ -191,7 +191,11 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     Raises:
         NumericalError: it can't be factorised, or isn't finite, at some location.
     """
-    spec = PRECISIONS[method.precision]
+    spec = PRECISIONS.get(method.precision)
+    if spec is None or _kind(state) not in _MADE_FROM[spec.needs]:
+        raise ArgumentError(
+            f"precision {method.precision!r} isn't made from {_kind(state)}: gather what it needs"
+        )
     if isinstance(state, Moments) and spec.needs == "moments":
         mean = state.mean
         return mean, Whitener(factorise(state, method.epsilon))
@@ -200,6 +204,23 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     if bad:
         raise NumericalError(_failure(bad, divmod(first, made[0].shape[1])))
     return made
+
+
+_MADE_FROM: dict[Needs, tuple[str, ...]] = {
+    "moments": ("moments",),
+    "pooled": ("pooled",),
+    "one set": ("one set",),
+    "pictures": ("pictures",),
+    "either": ("moments", "pictures"),
+}
+
+
+def _kind(state: Any) -> str:
+    if isinstance(state, Pictures):
+        return "pictures"
+    if isinstance(state, Pooled):
+        return "pooled"
+    return "moments" if state.count.ndim else "one set"
 
 
 def factorise(moments: Moments, epsilon: Any) -> jax.Array:
