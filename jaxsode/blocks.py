@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from jaxsode import checkpoint
-from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError
@@ -27,13 +26,14 @@ from jaxsode.fitting import (
     collect,
     embed,
     grid_of,
+    of_backbone,
     precision_of,
     resolved,
 )
 from jaxsode.method import Method
 from jaxsode.saving import Saved, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
-from jaxsode.statistics import Packed, Pictures, named, of_named, pack, unpack
+from jaxsode.statistics import Pictures, kept, named, of_named, unkept
 
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
 
@@ -129,11 +129,12 @@ def fit_and_score(
         how many of its rows count.
 
     Raises:
-        ArgumentError: k exceeds F.
+        ArgumentError: k exceeds F, or the backbone's layers aren't the method's.
         DataError: no pictures to fit on.
         NumericalError: see `jaxsode.fitting.precision_of`.
         CheckpointError: the folder exists or can't be written.
     """
+    method = of_backbone(method, backbone)
     F = sum(backbone.channels)
     W = method.matrix(F)
     method, needs = resolved(method, F, pictures)
@@ -143,23 +144,21 @@ def fit_and_score(
 
     def blocks(writer: checkpoint.Writer | None) -> dict[str, Any]:
         page: dict[str, Any] = {}
-        for start in range(0, H, rows):
-            # The last block reaches back, so that all have one shape and nothing is compiled again.
-            block = slice(max(0, min(start, H - rows)), min(start + rows, H))
+        for start, block in _blocks(H, rows):
             state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
             count = _count(state)
-            kept = _packed(state) if keep_moments and writer is not None else None
+            statistics = kept(state) if keep_moments and writer is not None else None
             mean, precision = precision_of(state, method)
             del state
             if tested is not None:
                 _score_block(tested, block, H, mean, precision, found)
             if writer is not None:
-                kind, arrays, _ = named(precision if kept is None else kept)
-                if kept is None:
+                kind, arrays, _ = named(precision if statistics is None else statistics)
+                if statistics is None:
                     arrays = arrays | {"mean": mean}
                 writer.rows(start, {n: np.asarray(a)[start - block.start :] for n, a in arrays.items()})
                 rows_of = {n: ((H, *a.shape[1:]), str(a.dtype)) for n, a in arrays.items()}
-                page = {"kind": kind, "moments": kept is not None, "rows": rows_of, "count": count}
+                page = {"kind": kind, "moments": statistics is not None, "rows": rows_of, "count": count}
         return page
 
     if path is None:
@@ -168,9 +167,7 @@ def fit_and_score(
         with checkpoint.Writer(path) as writer:
             page = blocks(writer)
             writer.whole(network_arrays(backbone, W))
-            layers = getattr(backbone, "layers", None)
-            layers = None if layers is None else tuple(layers)
-            writer.finish(page_of(backbone, method.recorded(layers=layers), size=size, **page))
+            writer.finish(page_of(backbone, method.recorded(), size=size, **page))
     return _maps(found, size, method.sigma)
 
 
@@ -204,15 +201,21 @@ def score(
     rows = rows_per_block(grid, saved.method, F, memory, saved.count)
     tested = _Embedded(test, saved.W, keep)
     found: list[tuple[np.ndarray, int]] = []
-    for start in range(0, grid[0], rows):
-        block = slice(max(0, min(start, grid[0] - rows)), min(start + rows, grid[0]))
+    for _, block in _blocks(grid[0], rows):
         arrays: dict[str, Any] = saved.rows(block.start, block.stop)
         mean = arrays.pop("mean", None)
         state = of_named(saved.kind, arrays)
         if saved.moments:
-            mean, state = precision_of(unpack(state) if isinstance(state, Packed) else state, saved.method)
+            mean, state = precision_of(unkept(state), saved.method)
         _score_block(tested, block, grid[0], mean, state, found)
     return _maps(found, saved.size, saved.method.sigma)
+
+
+def _blocks(height: int, rows: int) -> Iterator[tuple[int, slice]]:
+    """The first row that is new, and the block: the last one reaches back, so that all have one shape and
+    nothing is compiled again."""
+    for start in range(0, height, rows):
+        yield start, slice(max(0, min(start, height - rows)), min(start + rows, height))
 
 
 def _maps(
@@ -236,10 +239,6 @@ def _score_block(
         if number == len(found):
             found.append((np.zeros((z.shape[0], height, z.shape[2]), np.float32), valid))
         found[number][0][:, block] = np.asarray(distances(z, mean, precision))
-
-
-def _packed(state: Any) -> Any:
-    return pack(state) if isinstance(state, Moments) else state
 
 
 def _count(state: Any) -> int:

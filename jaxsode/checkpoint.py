@@ -32,7 +32,7 @@ _orbax = threading.Lock()
 
 
 class Writer:
-    """A folder in the making: `whole` and `rows`, in any order, then `finish`; or `abandon`.
+    """A folder in the making: `whole` and `rows`, in any order, then `finish`.
 
     As a context it finishes nothing by itself: what isn't finished when the block ends is removed.
 
@@ -49,7 +49,6 @@ class Writer:
             raise CheckpointError(f"{self.path} exists already: choose another folder, or remove it")
         # The same name on every host, in case they share the folder's file system.
         self._partial = self.path.with_name(f".{self.path.name}.partial-{_of_first_host(os.getpid())}")
-        self._blocks: list[list[int]] = []
         self._finished = False
         if jax.process_index() == 0:
             try:

@@ -21,7 +21,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxsode import checkpoint, format1
 from jaxsode.algebra import leave_one_out, over_grid
-from jaxsode.algebra.moments import Moments
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import (
@@ -33,9 +32,11 @@ from jaxsode.fitting import (
     extract_,
     factorise,
     grid_of,
+    of_backbone,
     over_rows,
     precision_of,
     resolved,
+    rows_of,
 )
 from jaxsode.method import Method
 from jaxsode.pictures import checked, own, padded
@@ -45,10 +46,11 @@ from jaxsode.statistics import (
     STATISTICS,
     Packed,
     Pictures,
+    kept,
     named,
     of_named,
-    pack,
     statistic_of,
+    unkept,
     unpack,
 )
 
@@ -166,7 +168,7 @@ class Detector:
         Raises:
             ArgumentError, DataError, NumericalError: see `fit`.
         """
-        method = _of_backbone(_method(method, old), backbone)
+        method = of_backbone(_method(method, old), backbone)
         F = sum(backbone.channels)
         W = method.matrix(F)
         method, needs = resolved(method, F, pictures)
@@ -206,13 +208,11 @@ class Detector:
             ArgumentError: the backbone's layers aren't the method's.
             NumericalError: the covariance at some location can't be factorised.
         """
-        method = _of_backbone(_method(method, {}), backbone)
+        method = of_backbone(_method(method, {}), backbone)
         count = _count(state, backbone, size)
-        kept = None
-        if keep_moments:
-            kept = pack(state) if isinstance(state, Moments) and state.count.ndim else state
+        statistics = kept(state) if keep_moments else None
         mean, precision = precision_of(state, method)
-        return cls(backbone, W, mean, precision, count, method.recorded(), kept, size)
+        return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size)
 
     # Of moments alone, as it was called when there was nothing else.
     of_moments = of_statistics
@@ -288,7 +288,7 @@ class Detector:
                 self._embedded(batches),
                 statistic=statistic_of(state),
                 state=unpack(state) if isinstance(state, Packed) else jax.tree.map(jnp.copy, state),
-                sharding=self._sharding(),
+                sharding=rows_of(self.mean),
             )
         return self._of_state(new)
 
@@ -314,14 +314,13 @@ class Detector:
                 "fit again without them"
             )
         statistic = statistic_of(state)
-        part = accumulate(self._embedded(batches), statistic=statistic, sharding=self._sharding())
+        part = accumulate(self._embedded(batches), statistic=statistic, sharding=rows_of(self.mean))
         gone = int(_count(part, self.backbone, self.size))
         if gone >= int(self.count):
             raise ArgumentError(
                 f"{gone} pictures can't be removed from {int(self.count)}: leave at least one"
             )
-        whole = unpack(state) if isinstance(state, Packed) else state
-        return self._of_state(jax.jit(statistic.remove)(whole, part))
+        return self._of_state(jax.jit(statistic.remove)(unkept(state), part))
 
     @classmethod
     def merge(cls, a: "Detector", b: "Detector") -> "Detector":
@@ -341,9 +340,7 @@ class Detector:
         first, second = a._state("merge"), b._state("merge")
         if isinstance(first, Pictures):
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
-        merge = jax.jit(statistic_of(first).merge)
-        both = (unpack(state) if isinstance(state, Packed) else state for state in (first, second))
-        return a._of_state(merge(*both))
+        return a._of_state(jax.jit(statistic_of(first).merge)(unkept(first), unkept(second)))
 
     def with_epsilon(self, epsilon: float) -> Self:
         """The detector of the same pictures with another ε.
@@ -359,8 +356,7 @@ class Detector:
             NumericalError: see `fit`.
         """
         method = replace(self.method, epsilon=epsilon)
-        state = self._state("with_epsilon")
-        return self._of_state(unpack(state) if isinstance(state, Packed) else state, method)
+        return self._of_state(unkept(self._state("with_epsilon")), method)
 
     def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
         """`anomaly_map` of the pictures it was fitted on, each as if it had not been.
@@ -484,8 +480,9 @@ class Detector:
         state = of_named(saved.kind, arrays)
         shared = (saved.backbone, saved.W)
         if saved.moments:
-            state = unpack(state) if isinstance(state, Packed) else state
-            return cls.of_statistics(state, *shared, saved.method, size=saved.size, keep_moments=keep_moments)
+            return cls.of_statistics(
+                unkept(state), *shared, saved.method, size=saved.size, keep_moments=keep_moments
+            )
         assert mean is not None
         count = jnp.asarray(saved.count, jnp.int32)
         return cls(*shared, mean, state, count, saved.method, None, saved.size)
@@ -510,10 +507,6 @@ class Detector:
                 "keep_moments=True"
             )
         return self.statistics
-
-    def _sharding(self) -> NamedSharding | None:
-        sharding = self.mean.sharding
-        return sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
 
     def _of_state(self, state: Any, method: Method | None = None) -> Self:
         return type(self).of_statistics(
@@ -562,17 +555,6 @@ def _method(method: Method | None, old: dict[str, Any]) -> Method:
             raise ArgumentError("both W and an embedding: give one of them")
         old["embedding"] = W
     return Method(**old)
-
-
-def _of_backbone(method: Method, backbone: Backbone) -> Method:
-    """The method with the layers that the backbone has, which are its own if it names some."""
-    layers = getattr(backbone, "layers", None)
-    layers = None if layers is None else tuple(layers)
-    if method.layers is not None and method.layers != layers:
-        raise ArgumentError(
-            f"the method is of layers {method.layers} and the backbone of {layers}: create it with those"
-        )
-    return replace(method, layers=layers)
 
 
 def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:

@@ -5,6 +5,7 @@ update takes all H·W·k² numbers through memory however few pictures it adds. 
 rows of the grid; every device then updates and factorises its own.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.method import Method
 from jaxsode.pictures import own
-from jaxsode.statistics import MOMENTS, Pictures, Statistic
+from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
 
 FeatureMaps = tuple[jax.Array, ...]
 
@@ -35,6 +36,25 @@ _MATRICES, _NUMBERS = 256, 2**25
 """Factorised at once, at most; unless a single row of the grid has more."""
 
 NO_PICTURES = "there are no pictures to fit on: give at least one good picture"
+
+
+def of_backbone(method: Method, backbone: Backbone) -> Method:
+    """The method with the layers that the backbone has, which are its own if it names some.
+
+    Args:
+        method: see `Method`.
+        backbone: see `Backbone`.
+
+    Raises:
+        ArgumentError: the method is of other layers.
+    """
+    layers = getattr(backbone, "layers", None)
+    layers = None if layers is None else tuple(layers)
+    if method.layers is not None and method.layers != layers:
+        raise ArgumentError(
+            f"the method is of layers {method.layers} and the backbone of {layers}: create it with those"
+        )
+    return dataclasses.replace(method, layers=layers)
 
 
 def resolved(method: Method, features: int, pictures: int | None) -> tuple[Method, Needs]:
@@ -189,13 +209,14 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
         The mean (H, W, k), and the precision, of each location or shared by all; sharded as the state was.
 
     Raises:
+        ArgumentError: the precision is made from another kind of state.
         NumericalError: it can't be factorised, or isn't finite, at some location.
     """
     spec = PRECISIONS.get(method.precision)
-    if spec is None or _kind(state) not in _MADE_FROM[spec.needs]:
-        raise ArgumentError(
-            f"precision {method.precision!r} isn't made from {_kind(state)}: gather what it needs"
-        )
+    kind = kind_of(state)
+    either = ("moments", "pictures")
+    if spec is None or kind not in (either if spec.needs == "either" else (spec.needs,)):
+        raise ArgumentError(f"precision {method.precision!r} isn't made from {kind}: gather what it needs")
     if isinstance(state, Moments) and spec.needs == "moments":
         mean = state.mean
         return mean, Whitener(factorise(state, method.epsilon))
@@ -204,23 +225,6 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     if bad:
         raise NumericalError(_failure(bad, divmod(first, made[0].shape[1])))
     return made
-
-
-_MADE_FROM: dict[Needs, tuple[str, ...]] = {
-    "moments": ("moments",),
-    "pooled": ("pooled",),
-    "one set": ("one set",),
-    "pictures": ("pictures",),
-    "either": ("moments", "pictures"),
-}
-
-
-def _kind(state: Any) -> str:
-    if isinstance(state, Pictures):
-        return "pictures"
-    if isinstance(state, Pooled):
-        return "pooled"
-    return "moments" if state.count.ndim else "one set"
 
 
 def factorise(moments: Moments, epsilon: Any) -> jax.Array:
@@ -236,7 +240,7 @@ def factorise(moments: Moments, epsilon: Any) -> jax.Array:
     Raises:
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
-    whitener = _factorise(moments.scatter, moments.count, epsilon, _rows_of(moments.scatter))
+    whitener = _factorise(moments.scatter, moments.count, epsilon, rows_of(moments.scatter))
     bad, first = (int(number) for number in _failed(whitener))
     if bad:
         raise NumericalError(_failure(bad, divmod(first, whitener.shape[1])))
@@ -266,8 +270,12 @@ def _failure(bad: int, place: tuple[int, int]) -> str:
     )
 
 
-def _rows_of(array: jax.Array) -> NamedSharding | None:
-    """The sharding of a state over several devices."""
+def rows_of(array: jax.Array) -> NamedSharding | None:
+    """The sharding of a state over several devices; None on one.
+
+    Args:
+        array: of the state, (H, W, …).
+    """
     sharding = array.sharding
     return sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
 
@@ -394,7 +402,7 @@ def _made(state: Any, spec: Spec, method: Method) -> tuple[jax.Array, Any]:
         return state.mean, Shared(_shared(state, method.epsilon, spec))
     if isinstance(state, Moments) and spec.needs == "one set":
         return state.mean, Shared(_shared(state, method.epsilon, spec))
-    over = _rows_of(jax.tree.leaves(state)[-1])
+    over = rows_of(jax.tree.leaves(state)[-1])
     if isinstance(state, Pictures):
         return _of_pictures(state.z, method.epsilon, key, spec, k, over)
     return state.mean, _of_moments(state, method.epsilon, key, spec, k, over)

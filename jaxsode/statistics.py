@@ -120,15 +120,47 @@ def unpack(packed: Packed) -> Moments:
     )
 
 
+def kept(state: Any) -> Any:
+    """A state as a detector keeps it: moments on the grid packed, others as they are.
+
+    Args:
+        state: of a fit.
+    """
+    return pack(state) if isinstance(state, Moments) and state.count.ndim else state
+
+
+def unkept(state: Any) -> Any:
+    """A state as a fit takes it again: what was packed in memory of its own, others as they are.
+
+    Args:
+        state: by `kept`.
+    """
+    return unpack(state) if isinstance(state, Packed) else state
+
+
+def kind_of(state: Any) -> Needs:
+    """What a precision can be made from a state for.
+
+    Args:
+        state: of a fit, packed or not.
+
+    Returns:
+        One of `Needs` but "either".
+    """
+    if isinstance(state, Pictures):
+        return "pictures"
+    if isinstance(state, Pooled):
+        return "pooled"
+    return "moments" if state.count.ndim else "one set"
+
+
 def statistic_of(state: Any) -> Statistic:
     """The kind of a state that is a sum over pictures.
 
     Args:
         state: of a fit, packed or not.
     """
-    if isinstance(state, Pooled):
-        return POOLED
-    return ONE_SET if isinstance(state, Moments) and state.count.ndim == 0 else MOMENTS
+    return STATISTICS[kind_of(state)]
 
 
 def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:

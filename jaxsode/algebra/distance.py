@@ -26,7 +26,18 @@ def mahalanobis(
         () d ≥ 0; NaN where anything that it is made of is NaN. Its gradient at z = μ is 0.
     """
     white = jnp.einsum("ij,j->i", whitener, z - mean, precision=jax.lax.Precision.HIGHEST)
-    squared = jnp.sum(white * white)
+    return root(jnp.sum(white * white))
+
+
+def root(squared: Float[Array, ""]) -> Float[Array, ""]:
+    """√ of a squared distance.
+
+    Args:
+        squared: () ≥ 0, or NaN.
+
+    Returns:
+        () NaN stays NaN. Its gradient at 0 is 0.
+    """
     # √ has no derivative at 0; the inner `where` keeps its infinity out of the gradient. What is compared is
     # zero, so that NaN, which is neither zero nor above it, stays what it is.
     zero = squared == 0

@@ -128,9 +128,7 @@ def _eigenvectors(*, largest: bool) -> Spec:
 
 PRECISIONS: dict[str, Spec] = {
     "local": Spec("moments", lambda moments, epsilon, k, key: local(moments, epsilon)),
-    "global": Spec(
-        "pooled", lambda state, epsilon, k, key: Whitener(whitener(pooled.covariance(state), epsilon))
-    ),
+    "global": Spec("pooled", lambda state, epsilon, k, key: of_pooled(state, epsilon)),
     "global-one-mean": Spec("one set", lambda moments, epsilon, k, key: local(moments, epsilon)),
     "eigenvectors-lower": _eigenvectors(largest=False),
     "eigenvectors-higher": _eigenvectors(largest=True),

@@ -187,7 +187,7 @@ def _split(
         draw=None if asked.maps == "none" else draw,
         save=folder / "detector" / split.name if asked.save_detector else None,
     )
-    return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | dict(scores)
+    return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | scores
 
 
 def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float | None]:

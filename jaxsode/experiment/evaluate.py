@@ -110,8 +110,7 @@ class Experiment:
                     keep=embedded * (n + len(split.test)) <= free_memory(),
                     path=save,
                 )
-                first = next(scored)
-            yield from zip((maps for maps, _ in _chain(first, scored)), f.pictures(split.test), strict=True)
+            yield from zip((maps for maps, _ in scored), f.pictures(split.test), strict=True)
             return
         with self.stopwatch("fit_s"):
             detector = Detector.fit_features(
@@ -133,8 +132,3 @@ class Experiment:
                     maps = np.asarray(detector.anomaly_map_of_features(found[0]))
                 yield maps, found[1]
                 done(found[1].valid)
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest

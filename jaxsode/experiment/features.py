@@ -11,7 +11,7 @@ import psutil
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.datasets import Batch, Dataset
 from jaxsode.experiment.decoded import Decoded
-from jaxsode.fitting import FeatureMaps, extract
+from jaxsode.fitting import FeatureMaps, extract, grid_of
 
 _SHARE = 0.4
 
@@ -57,8 +57,7 @@ class Features:
 
     def grid(self) -> tuple[int, int]:
         """(H, W) of the finest feature map."""
-        H, W = self._shapes()[0].shape[1:3]
-        return H, W
+        return grid_of(self.backbone, self.size)
 
     def bytes_per_picture(self) -> int:
         """What the feature maps of one picture take."""

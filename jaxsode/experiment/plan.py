@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsode import datasets
+from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.errors import ArgumentError
 from jaxsode.method import Method
 
@@ -182,7 +183,7 @@ def check_positive(name: str, value: float | None) -> None:
 
 def _rank(embedding: str, precision: str, k: int) -> int | None:
     """The identity keeps all, unless eigenvectors are chosen of it."""
-    return None if embedding == "identity" and not precision.startswith("eigenvectors") else k
+    return None if embedding == "identity" and precision not in EIGENVECTORS else k
 
 
 def _check(request: Request) -> None:
