@@ -171,24 +171,50 @@ def remove(moments: Moments, part: Moments) -> Moments:
         the part was never in: more pictures are removed than there are, or a variance comes out negative by
         more than rounding.
     """
-    dtype = moments.offset.dtype
-    count = moments.count - part.count
-    left = jnp.maximum(count, 1).astype(dtype)
-    delta = (part.origin - moments.origin) + (part.offset - moments.offset)
-    ratio = part.count.astype(dtype) / left
-    scatter = moments.scatter - part.scatter
-    scatter = scatter - jnp.outer(delta, delta) * (ratio * moments.count.astype(dtype))
-    scatter = jnp.where(count == 0, 0, scatter)
-    variance, before = jnp.diagonal(scatter), jnp.diagonal(moments.scatter)
-    # Sums of N rounded terms lie within N units of the last place; what goes further was not in the sum.
-    rounding = 4 * jnp.finfo(dtype).eps * moments.count.astype(dtype)
-    never = (count < 0) | jnp.any(variance < -rounding * before)
-    return Moments(
-        count=count,
-        origin=moments.origin,
-        offset=jnp.where(count > 0, moments.offset - delta * ratio, 0),
-        scatter=jnp.where(never, jnp.nan, scatter),
+    count, offset, delta, ratio = parted_mean(
+        (moments.count, moments.origin, moments.offset), (part.count, part.origin, part.offset)
     )
+    between = jnp.outer(delta, delta) * (ratio * moments.count.astype(ratio.dtype))
+    scatter = jnp.where(count == 0, 0, moments.scatter - part.scatter - between)
+    never = (count < 0) | spoilt(scatter, moments.scatter, moments.count)
+    return Moments(count, moments.origin, offset, jnp.where(never, jnp.nan, scatter))
+
+
+def parted_mean(
+    a: Centre, part: Centre
+) -> tuple[Int[Array, ""], Float[Array, " k"], Float[Array, " k"], Float[Array, ""]]:
+    """What the rest's moments have besides the scatter, as `merged_mean` has the union's.
+
+    Args:
+        a: count, origin (k,) and offset (k,) of all, whose origin is kept.
+        part: of those to be removed.
+
+    Returns:
+        The count, the offset (k,), δ = μ_part − μ_all (k,), and N_part / N_rest ().
+    """
+    (count_a, origin_a, offset_a), (count_part, origin_part, offset_part) = a, part
+    count = count_a - count_part
+    ratio = count_part.astype(offset_a.dtype) / jnp.maximum(count, 1).astype(offset_a.dtype)
+    delta = (origin_part - origin_a) + (offset_part - offset_a)
+    return count, jnp.where(count > 0, offset_a - delta * ratio, 0), delta, ratio
+
+
+def spoilt(
+    scatter: Float[Array, "k k"], before: Float[Array, "k k"], count: Int[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether something was removed from a scatter that was never in.
+
+    Args:
+        scatter: (k, k), after.
+        before: (k, k).
+        count: of the pictures before.
+
+    Returns:
+        () whether a variance is negative by more than rounding.
+    """
+    # Sums of N rounded terms lie within N units of the last place; what goes further was not in the sum.
+    rounding = 4 * jnp.finfo(before.dtype).eps * count.astype(before.dtype)
+    return jnp.any(jnp.diagonal(scatter) < -rounding * jnp.diagonal(before))
 
 
 def covariance(moments: Moments) -> Float[Array, "k k"]:

@@ -122,15 +122,13 @@ def remove(state: Pooled, part: Pooled) -> Pooled:
         The state with N = N_all − N_part. The scatter is NaN where it shows that the part was never in, see
         `moments.remove`.
     """
-    dtype = state.offset.dtype
-    count = state.count - part.count
-    ratio = (part.count.astype(dtype) / jnp.maximum(count, 1).astype(dtype))[:, :, None]
-    delta = (part.origin - state.origin) + (part.offset - state.offset)
-    between = _product(delta * ratio * state.count.astype(dtype)[:, :, None], delta)
+    count, offset, delta, ratio = over_grid(moments.parted_mean)(
+        (state.count, state.origin, state.offset), (part.count, part.origin, part.offset)
+    )
+    weight = ratio * state.count.astype(ratio.dtype)
+    between = _product(delta * weight[:, :, None], delta)
     scatter = jnp.where(jnp.all(count == 0), 0, state.scatter - part.scatter - between)
-    rounding = 4 * jnp.finfo(dtype).eps * state.count[0, 0].astype(dtype)
-    never = jnp.any(count < 0) | jnp.any(jnp.diagonal(scatter) < -rounding * jnp.diagonal(state.scatter))
-    offset = jnp.where(count[:, :, None] > 0, state.offset - delta * ratio, 0)
+    never = jnp.any(count < 0) | moments.spoilt(scatter, state.scatter, state.count[0, 0])
     return Pooled(count, state.origin, offset, jnp.where(never, jnp.nan, scatter))
 
 
