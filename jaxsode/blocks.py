@@ -35,6 +35,8 @@ from jaxsode.saving import Saved, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.statistics import Pictures, kept, named, of_named, unkept
 
+_ONE_FOR_ALL = "precision {precision!r} is one for all locations and can't be done in blocks"
+
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
 
 
@@ -84,8 +86,8 @@ def rows_per_block(
         return grid[0]
     if resolved(method, features, pictures)[1] in ("pooled", "one set"):
         raise ArgumentError(
-            f"precision {method.precision!r} is one for all locations and can't be done in blocks: its state "
-            f"takes {one * grid[0] / 1e9:.3g} GB, give more memory or a smaller k"
+            _ONE_FOR_ALL.format(precision=method.precision)
+            + f"; its state takes {one * grid[0] / 1e9:.3g} GB: give more memory or a smaller k"
         )
     if memory < one:
         raise ArgumentError(
@@ -129,7 +131,8 @@ def fit_and_score(
         how many of its rows count.
 
     Raises:
-        ArgumentError: k exceeds F, or the backbone's layers aren't the method's.
+        ArgumentError: k exceeds F, the backbone's layers aren't the method's, or its precision is one for
+            all locations.
         DataError: no pictures to fit on.
         NumericalError: see `jaxsode.fitting.precision_of`.
         CheckpointError: the folder exists or can't be written.
@@ -138,6 +141,8 @@ def fit_and_score(
     F = sum(backbone.channels)
     W = method.matrix(F)
     method, needs = resolved(method, F, pictures)
+    if needs in ("pooled", "one set"):
+        raise ArgumentError(_ONE_FOR_ALL.format(precision=method.precision))
     good, tested = _Embedded(train, W, keep), None if test is None else _Embedded(test, W, keep)
     found: list[tuple[np.ndarray, int]] = []
     H, _ = grid_of(backbone, size)

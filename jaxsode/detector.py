@@ -17,10 +17,11 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxsode import checkpoint, format1
 from jaxsode.algebra import leave_one_out, over_grid
+from jaxsode.algebra.precision import FULL_RANK
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import (
@@ -33,11 +34,10 @@ from jaxsode.fitting import (
     factorise,
     grid_of,
     of_backbone,
-    over_rows,
     precision_of,
     resolved,
-    rows_of,
 )
+from jaxsode.meshes import ROWS, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
 from jaxsode.pictures import checked, own, padded
 from jaxsode.saving import Saved, fingerprint, network_arrays, page_of, row_blocks
@@ -50,9 +50,12 @@ from jaxsode.statistics import (
     named,
     of_named,
     statistic_of,
+    summed,
     unkept,
     unpack,
 )
+
+_MOST_LOST = 1e-3
 
 
 @jax.tree_util.register_dataclass
@@ -83,6 +86,7 @@ class Detector:
     size: tuple[int, int] = field(metadata={"static": True})
 
     @classmethod
+    @set_aside
     def fit(
         cls,
         batches: Iterable[Any],
@@ -128,7 +132,8 @@ class Detector:
             raise DataError(NO_PICTURES)
         size = (first[0].shape[1], first[0].shape[2])
         features = (
-            (extract_(backbone, _dealt_out(pixels, mesh)), valid) for pixels, valid in chain([first], ready)
+            (extract_(backbone, dealt_out(relaxed(pixels), mesh)), valid)
+            for pixels, valid in chain([first], ready)
         )
         return cls.fit_features(
             features,
@@ -141,6 +146,7 @@ class Detector:
         )
 
     @classmethod
+    @set_aside
     def fit_features(
         cls,
         batches: Iterable[tuple[FeatureMaps, int]],
@@ -172,7 +178,7 @@ class Detector:
         F = sum(backbone.channels)
         W = method.matrix(F)
         method, needs = resolved(method, F, pictures)
-        sharding = over_rows(mesh) if mesh is not None and "locations" in mesh.axis_names else None
+        sharding = over_rows(mesh) if mesh is not None and ROWS in mesh.axis_names else None
         embedded = ((embed(W, tuple(map(own, maps))), valid) for maps, valid in batches)
         if needs == "pictures":
             state: Any = collect(embedded, sharding=sharding)
@@ -181,6 +187,7 @@ class Detector:
         return cls.of_statistics(state, backbone, W, method, size=size, keep_moments=keep_moments)
 
     @classmethod
+    @set_aside
     def of_statistics(
         cls,
         state: Any,
@@ -195,9 +202,10 @@ class Detector:
 
         Args:
             state: of a kind that the method's precision is made from, moments on the grid as a rule. A
-                scatter of moments is used up: the whitener takes its memory.
+                scatter of moments is used up: the whitener takes its memory. Packed, as a detector keeps
+                them, they stay.
             backbone, W: that it was gathered with.
-            method: see `fit`; what its embedding was, for the record.
+            method: see `fit`; what its embedding was, for the record. Full rank is made from what there is.
             size: (height, width) of the pictures.
             keep_moments: see `fit`.
 
@@ -205,10 +213,20 @@ class Detector:
             The fitted detector.
 
         Raises:
-            ArgumentError: the backbone's layers aren't the method's.
+            ArgumentError: the backbone's layers aren't the method's, or the state isn't of its k.
             NumericalError: the covariance at some location can't be factorised.
         """
         method = of_backbone(_method(method, {}), backbone)
+        if isinstance(state, Packed):
+            state = unpack(state)
+        if method.precision == FULL_RANK:
+            method = method.recorded(precision="dual" if isinstance(state, Pictures) else "local")
+        F, k = sum(backbone.channels), jax.tree.leaves(state)[-1].shape[-1]
+        if W.shape != (F, k) or method.size(F) != k:
+            raise ArgumentError(
+                f"the statistics are of k = {k}, W is {_by(W.shape)}, the method of k = {method.size(F)} and "
+                f"the backbone of {F} features: give those that belong together"
+            )
         count = _count(state, backbone, size)
         statistics = kept(state) if keep_moments else None
         mean, precision = precision_of(state, method)
@@ -240,6 +258,7 @@ class Detector:
             pictures=int(self.count),
         )
 
+    @set_aside
     def anomaly_map(self, pictures: Any) -> jax.Array:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
 
@@ -255,6 +274,7 @@ class Detector:
         """
         return self.anomaly_map_of_features(extract_(self.backbone, self._checked(pictures)))
 
+    @set_aside
     def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
         """`anomaly_map` of feature maps that `extract` gave before.
 
@@ -267,6 +287,7 @@ class Detector:
         feature_maps = tuple(map(own, feature_maps))
         return _score(self.W, self.mean, self.precision, feature_maps, self.size, self.method.sigma)
 
+    @set_aside
     def update(self, batches: Iterable[Any]) -> Self:
         """The detector fitted on these good pictures as well, exactly.
 
@@ -287,11 +308,12 @@ class Detector:
             new = accumulate(
                 self._embedded(batches),
                 statistic=statistic_of(state),
-                state=unpack(state) if isinstance(state, Packed) else jax.tree.map(jnp.copy, state),
+                state=unkept(state),
                 sharding=rows_of(self.mean),
             )
         return self._of_state(new)
 
+    @set_aside
     def remove(self, batches: Iterable[Any]) -> Self:
         """The detector as if it had not been fitted on these pictures: an exact down-date, no refit.
 
@@ -304,7 +326,8 @@ class Detector:
         Raises:
             ArgumentError: it was fitted without keeping its moments, or keeps the pictures themselves, or no
                 picture would be left.
-            NumericalError: it shows that the pictures were never in.
+            NumericalError: it shows that the pictures were never in; or they stood so far out that rounding
+                loses more than a thousandth of ε.
             DataError: no pictures.
         """
         state = self._state("remove")
@@ -320,9 +343,17 @@ class Detector:
             raise ArgumentError(
                 f"{gone} pictures can't be removed from {int(self.count)}: leave at least one"
             )
-        return self._of_state(jax.jit(statistic.remove)(unkept(state), part))
+        before = unkept(state)
+        after = jax.jit(statistic.remove)(before, part)
+        if (lost := float(_lost(before, after, self.method.epsilon))) > _MOST_LOST:
+            raise NumericalError(
+                f"what is left would be {lost:.1g} off, so far out of scale were the pictures removed: fit "
+                "again without them"
+            )
+        return self._of_state(after)
 
     @classmethod
+    @set_aside
     def merge(cls, a: "Detector", b: "Detector") -> "Detector":
         """The detector fitted on the pictures of both, exactly.
 
@@ -338,10 +369,14 @@ class Detector:
         """
         _check_alike(a, b)
         first, second = a._state("merge"), b._state("merge")
-        if isinstance(first, Pictures):
+        if isinstance(first, Pictures) and isinstance(second, Pictures):
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
-        return a._of_state(jax.jit(statistic_of(first).merge)(unkept(first), unkept(second)))
+        # Where one was cheaper from its pictures and the other from its moments, sums are what both have.
+        merged = jax.jit(statistic_of(summed(first)).merge)(summed(unkept(first)), summed(unkept(second)))
+        precision = "local" if a.method.precision == "dual" else a.method.precision
+        return a._of_state(merged, replace(a.method, precision=precision))
 
+    @set_aside
     def with_epsilon(self, epsilon: float) -> Self:
         """The detector of the same pictures with another ε.
 
@@ -370,10 +405,15 @@ class Detector:
             (N, height, width) float32, in order. `leave_one_out_maps` gives them batch by batch.
 
         Raises:
+            DataError: no pictures.
             ArgumentError, NumericalError: see `leave_one_out_maps`.
         """
-        return np.concatenate(list(self.leave_one_out_maps(batches)))
+        maps = list(self.leave_one_out_maps(batches))
+        if not maps:
+            raise DataError("there are no pictures: give those that the detector was fitted on")
+        return np.concatenate(maps)
 
+    @set_aside
     def leave_one_out_maps(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
         """`leave_one_out`, a batch at a time. It holds a second whitener, 4·H·W·k² bytes.
 
@@ -396,8 +436,7 @@ class Detector:
             )
         if int(self.count) < 2:
             raise ArgumentError("leave-one-out of a single picture leaves nothing: fit on at least two")
-        # C + ε(1 − 1/N)I: the covariance of the others, up to a rank-one term.
-        shrunk = self.method.epsilon * (1 - 1 / int(self.count))
+        shrunk = leave_one_out.shrunk(self.method.epsilon, self.count).astype(self.mean.dtype)
         whitener = factorise(unpack(state), shrunk)
         done = 0
         for z, valid in self._embedded(batches):
@@ -413,6 +452,7 @@ class Detector:
             yield np.asarray(maps)[:valid]
             done += valid
 
+    @set_aside
     def save(self, path: str | Path) -> None:
         """Write the detector into a new folder, all of it or nothing.
 
@@ -446,6 +486,7 @@ class Detector:
             )
 
     @classmethod
+    @set_aside
     def load(
         cls,
         path: str | Path,
@@ -488,7 +529,7 @@ class Detector:
         return cls(*shared, mean, state, count, saved.method, None, saved.size)
 
     def _checked(self, pictures: Any) -> np.ndarray | jax.Array:
-        pictures = checked(pictures)
+        pictures = relaxed(checked(pictures))
         if pictures.shape[1:3] != self.size:
             raise ArgumentError(
                 f"pictures are {_by(pictures.shape[1:3])} and the detector was fitted on {_by(self.size)}: "
@@ -512,6 +553,14 @@ class Detector:
         return type(self).of_statistics(
             state, self.backbone, self.W, self.method if method is None else method, size=self.size
         )
+
+
+@jax.jit
+def _lost(before: Any, after: Any, epsilon: jax.Array) -> jax.Array:
+    """What rounding of the sums before leaves in C + εI after, relative to its smallest eigenvalue, ε."""
+    count = after.count if after.count.ndim + 2 == after.scatter.ndim else jnp.sum(after.count)
+    largest = jnp.max(jnp.diagonal(before.scatter, axis1=-2, axis2=-1), axis=-1)
+    return jnp.max(largest / (count.astype(largest.dtype) * epsilon)) * jnp.finfo(largest.dtype).eps
 
 
 @jax.jit(static_argnums=(4, 5))
@@ -548,7 +597,7 @@ def _method(method: Method | None, old: dict[str, Any]) -> Method:
     warnings.warn(
         f"{', '.join(sorted(old))}: give them as Method(…), the third argument",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     if (W := old.pop("W", None)) is not None:
         if "embedding" in old:
@@ -563,7 +612,7 @@ def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:
         return jnp.asarray(state.z.shape[2], jnp.int32)
     if state.count.ndim:
         # On several hosts not every one has the first row.
-        return jnp.asarray(int(state.count.addressable_shards[0].data[0, 0]), jnp.int32)
+        return jnp.asarray(int(np.asarray(state.count.addressable_shards[0].data)[0, 0]), jnp.int32)
     H, W = grid_of(backbone, size)
     return state.count // (H * W)
 
@@ -576,7 +625,7 @@ def _check_alike(a: Detector, b: Detector) -> None:
             ("layers", a.method.layers, b.method.layers),
             ("embedding", a.method.embedding, b.method.embedding),
             ("k", a.method.k, b.method.k),
-            ("precision", a.method.precision, b.method.precision),
+            ("precision", _asked(a.method), _asked(b.method)),
             ("epsilon", np.float32(a.method.epsilon), np.float32(b.method.epsilon)),
             ("sigma", a.method.sigma, b.method.sigma),
             ("W", _bytes(a.W), _bytes(b.W)),
@@ -591,21 +640,14 @@ def _check_alike(a: Detector, b: Detector) -> None:
         )
 
 
+def _asked(method: Method) -> str:
+    """The precision; local and dual of all features are one, made in two ways."""
+    full_rank = method.embedding == "identity" and method.precision in ("local", "dual")
+    return FULL_RANK if full_rank else method.precision
+
+
 def _bytes(array: jax.Array) -> bytes:
     return np.asarray(array).tobytes()
-
-
-def _dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarray | jax.Array:
-    """The batch, spread over the mesh's axis `pictures`; if it has none, whole on every device."""
-    if mesh is None:
-        return pictures
-    axis = "pictures" if "pictures" in mesh.axis_names else None
-    if axis is not None and len(pictures) % mesh.shape[axis]:
-        raise ArgumentError(
-            f"a batch of {len(pictures)} pictures doesn't divide among the {mesh.shape[axis]} devices along "
-            "the mesh's axis 'pictures': give batches that do"
-        )
-    return jax.device_put(pictures, NamedSharding(mesh, PartitionSpec(axis)))
 
 
 def _by(size: tuple[int, ...]) -> str:

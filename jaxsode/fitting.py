@@ -23,6 +23,7 @@ from jaxsode.algebra.pooled import Pooled
 from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Whitener
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
+from jaxsode.meshes import check_rows, rows_of
 from jaxsode.method import Method
 from jaxsode.pictures import own
 from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
@@ -141,7 +142,7 @@ def accumulate(
             has as many rows.
         statistic: which; by default each location's moments.
         state: of pictures that were gathered before, whose memory is used up; none by default.
-        sharding: of the state over the rows of the grid; `over_rows` makes one.
+        sharding: of the state over the rows of the grid; `jaxsode.meshes.over_rows` makes one.
 
     Returns:
         The statistic's state on the grid, (H, W, …); parts gathered apart merge by `statistic.merge`.
@@ -193,7 +194,7 @@ def collect(
     if not batches:
         raise DataError(NO_PICTURES)
     if sharding is not None:
-        _check_rows(batches[0].shape[1:3], sharding)
+        check_rows(batches[0].shape[1:3], sharding)
     return Pictures(_collected(batches, sharding))
 
 
@@ -223,7 +224,8 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     made = _made(state, spec, method)
     bad, first = (int(number) for number in _failed_anywhere(made[1]))
     if bad:
-        raise NumericalError(_failure(bad, divmod(first, made[0].shape[1])))
+        shared = isinstance(made[1], Shared)
+        raise NumericalError(_failure(bad, None if shared else divmod(first, made[0].shape[1])))
     return made
 
 
@@ -247,47 +249,12 @@ def factorise(moments: Moments, epsilon: Any) -> jax.Array:
     return whitener
 
 
-def over_rows(mesh: jax.sharding.Mesh, axis: str = "locations") -> NamedSharding:
-    """The sharding of an (H, W, …) state over the rows of the grid.
-
-    Args:
-        mesh: of devices, of one host or several.
-        axis: of the mesh, along which the rows are dealt out.
-
-    Raises:
-        ArgumentError: the mesh has no such axis.
-    """
-    if axis not in mesh.axis_names:
-        raise ArgumentError(f"the mesh has the axes {mesh.axis_names} and none called {axis!r}: name one so")
-    return NamedSharding(mesh, PartitionSpec(axis))
-
-
-def _failure(bad: int, place: tuple[int, int]) -> str:
+def _failure(bad: int, place: tuple[int, int] | None) -> str:
+    where = "" if place is None else f" at location ({place[0]}, {place[1]}), nor at {bad - 1} others"
     return (
-        f"C + εI can't be factorised at location ({place[0]}, {place[1]}), nor at {bad - 1} others: "
-        "its features are not finite or far out of scale, or pictures were removed that were never in; "
-        "raise epsilon or check the pictures and weights"
+        f"C + εI can't be factorised{where}: its features are not finite or far out of scale, or pictures "
+        "were removed that were never in; raise epsilon or check the pictures and weights"
     )
-
-
-def rows_of(array: jax.Array) -> NamedSharding | None:
-    """The sharding of a state over several devices; None on one.
-
-    Args:
-        array: of the state, (H, W, …).
-    """
-    sharding = array.sharding
-    return sharding if isinstance(sharding, NamedSharding) and sharding.num_devices > 1 else None
-
-
-def _check_rows(grid: tuple[int, ...], sharding: NamedSharding) -> None:
-    try:
-        sharding.shard_shape(grid)
-    except ValueError as error:
-        raise ArgumentError(
-            f"the grid's {grid[0]} rows don't divide along {sharding.spec} of the mesh "
-            f"{dict(sharding.mesh.shape)}: choose one whose size there divides them"
-        ) from error
 
 
 def _nothing(
@@ -300,7 +267,7 @@ def _nothing(
 ) -> tuple[Any, jax.Array]:
     """The state of no pictures, unless there is one, and a group (H, W, rows, k) with nothing in it."""
     if sharding is not None:
-        _check_rows(grid, sharding)
+        check_rows(grid, sharding)
     nothing, group = _zeros(statistic if state is None else None, grid, rows, k, sharding)
     return nothing if state is None else state, group
 

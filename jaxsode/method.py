@@ -9,6 +9,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxsode.algebra import embedding as embeddings
 from jaxsode.algebra.distance import SIGMA
@@ -70,8 +71,10 @@ class Method:
                 raise ArgumentError(f"seed = {self.seed} with a W that is given: leave the seed out")
         elif self.seed is None:
             self._set(seed=0)
-        elif not isinstance(self.seed, jax.Array):
-            self._set(seed=embeddings.check_seed(self.seed))
+        else:
+            seeds = [embeddings.check_seed(seed) for seed in _concrete(self.seed)]
+            if not isinstance(self.seed, jax.Array):
+                self._set(seed=seeds[0])
         self._set(
             epsilon=_in_range("epsilon", self.epsilon, least=float(np.finfo(np.float32).tiny)),
             sigma=_in_range("sigma", self.sigma, least=0.0),
@@ -93,8 +96,11 @@ class Method:
 
     @property
     def random(self) -> bool:
-        """Whether a number of a fit depends on the seed."""
-        return self.embedding not in ("identity", GIVEN) if isinstance(self.embedding, str) else True
+        """Whether a number of a fit can depend on the seed."""
+        if self.seed is None:
+            return False
+        spec = PRECISIONS.get(self.precision)  # full rank, which is none of them, draws nothing
+        return self.embedding != "identity" or (spec is not None and spec.draws)
 
     def size(self, features: int) -> int:
         """How many numbers an embedded feature vector has.
@@ -221,9 +227,18 @@ def _of_shape(W: Any, shape: tuple[int, int | None]) -> jax.Array:
     return jnp.asarray(W, jnp.float32)
 
 
+def _concrete(value: Any) -> list[Any]:
+    """The numbers that a leaf has; a tracer has none to look at."""
+    if not isinstance(value, jax.Array):
+        return [value]
+    return [] if isinstance(value, Tracer) else np.asarray(value).ravel().tolist()
+
+
 def _in_range(name: str, value: Any, *, least: float) -> Any:
     """Refuse what would fail, or come out as nonsense, only after all pictures are through."""
-    if isinstance(value, jax.Array):  # of a detector's; a tracer has no value to look at
+    if isinstance(value, jax.Array):  # a leaf of a detector's, or of several that are stacked
+        for one in _concrete(value):
+            _in_range(name, one, least=least)
         return value
     if not isinstance(value, Real) or isinstance(value, bool):
         raise ArgumentError(f"{name} = {value!r} is no number")

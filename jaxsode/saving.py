@@ -15,7 +15,7 @@ from jaxsode import checkpoint
 from jaxsode.backbones import registry
 from jaxsode.backbones.protocol import Backbone, Normalisation
 from jaxsode.errors import ArgumentError, CheckpointError
-from jaxsode.fitting import over_rows
+from jaxsode.meshes import over_rows
 from jaxsode.method import Method
 
 

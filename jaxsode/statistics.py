@@ -94,14 +94,22 @@ ONE_SET = Statistic(
 STATISTICS: dict[Needs, Statistic] = {"moments": MOMENTS, "pooled": POOLED, "one set": ONE_SET}
 
 
+# What these two return shares no memory with what they are given, for who updates moments gives theirs away.
+
+
 @jax.jit
 def pack(state: Moments) -> Packed:
-    """The same in half the memory.
+    """The same in half the memory, in memory of its own.
 
     Args:
         state: moments on the grid.
     """
-    return Packed(state.count, state.origin, state.offset, pack_symmetric(state.scatter))
+    return Packed(
+        count=jnp.copy(state.count),
+        origin=jnp.copy(state.origin),
+        offset=jnp.copy(state.offset),
+        scatter=pack_symmetric(state.scatter),
+    )
 
 
 @jax.jit
@@ -111,7 +119,6 @@ def unpack(packed: Packed) -> Moments:
     Args:
         packed: by `pack`.
     """
-    # Copies, even where nothing changes: who updates them gives their memory away.
     return Moments(
         count=jnp.copy(packed.count),
         origin=jnp.copy(packed.origin),
@@ -121,21 +128,39 @@ def unpack(packed: Packed) -> Moments:
 
 
 def kept(state: Any) -> Any:
-    """A state as a detector keeps it: moments on the grid packed, others as they are.
+    """A state as a detector keeps it, in memory of its own: moments on the grid packed, others as they are.
 
     Args:
         state: of a fit.
     """
-    return pack(state) if isinstance(state, Moments) and state.count.ndim else state
+    if isinstance(state, Pictures):  # which nothing updates in place
+        return state
+    return pack(state) if kind_of(state) == "moments" else jax.tree.map(jnp.copy, state)
 
 
 def unkept(state: Any) -> Any:
-    """A state as a fit takes it again: what was packed in memory of its own, others as they are.
+    """A state as a fit takes it again, in memory of its own.
 
     Args:
         state: by `kept`.
     """
-    return unpack(state) if isinstance(state, Packed) else state
+    if isinstance(state, Pictures):
+        return state
+    return unpack(state) if isinstance(state, Packed) else jax.tree.map(jnp.copy, state)
+
+
+def summed(state: Any) -> Any:
+    """A state that is a sum over pictures: of `Pictures` the moments on the grid, others as they are.
+
+    Args:
+        state: of a fit, not packed.
+    """
+    return _moments_of(state.z) if isinstance(state, Pictures) else state
+
+
+@jax.jit
+def _moments_of(z: jax.Array) -> Moments:
+    return over_grid(moments.of_batch)(z)
 
 
 def kind_of(state: Any) -> Needs:

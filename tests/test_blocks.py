@@ -114,6 +114,17 @@ def test_how_many_rows_fit():
         rows_per_block((64, 64), Method(precision="global"), 448, 10**6)
 
 
+@pytest.mark.parametrize("precision", ["global", "global-one-mean"])
+def test_one_for_all_locations_is_not_cut(precision):
+    """Refused before a picture is looked at: local numbers would come out under its name."""
+
+    def untouched():
+        raise AssertionError
+
+    with pytest.raises(ArgumentError, match="one for all locations and can't be done in blocks"):
+        fit_and_score(untouched, None, BACKBONE, Method(k=6, precision=precision), size=(32, 24), rows=2)
+
+
 def test_nothing_to_fit_on():
     with pytest.raises(DataError, match="no pictures to fit on"):
         list(fit_and_score(list, _batches(pictures(1), 1), BACKBONE, METHOD, size=(32, 24), rows=2))

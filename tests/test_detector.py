@@ -233,3 +233,6 @@ def test_a_failed_factorisation_is_an_error_with_its_place():
     bad[:, 8:12, 4:8] = np.nan
     with pytest.raises(NumericalError, match=r"location \(2, 0\), nor at 3 others"):
         Detector.fit([bad], BACKBONE, Method(k=4))
+    for precision in ("global", "global-one-mean"):  # which is nobody's place in particular
+        with pytest.raises(NumericalError, match="can't be factorised: its features are not finite"):
+            Detector.fit([bad], BACKBONE, Method(k=4, precision=precision))

@@ -31,6 +31,10 @@ from jaxsode.errors import ArgumentError
         ({"epsilon": float("nan")}, "epsilon = nan"),
         ({"epsilon": 1e39}, r"epsilon = 1e\+39 is not above 0 and finite"),
         ({"epsilon": "0.01"}, "epsilon = '0.01' is no number"),
+        ({"epsilon": jnp.float32(-1)}, "epsilon = -1.0 is not above 0"),
+        ({"epsilon": jnp.array([0.1, jnp.nan])}, "epsilon = nan is not above 0"),
+        ({"seed": jnp.float32(1)}, "seed 1.0 is no integer"),
+        ({"seed": jnp.int32(-1)}, "seed -1 is out of range"),
         ({"sigma": -1.0}, "sigma = -1.0 is not at least 0"),
         ({"sigma": float("inf")}, "sigma = inf"),
         ({"layers": (2, 1)}, "ascending"),
@@ -77,6 +81,17 @@ def test_numbers_of_any_kind():
         W = method.matrix(24)
         assert W.dtype == jnp.float32
     np.testing.assert_allclose(W, semi_orthogonal(1, 24, 5), atol=1e-6)
+
+
+def test_whether_the_seed_matters():
+    assert Method(seed=1).random
+    assert Method(embedding=lambda key, F, k: jnp.ones((F, k)), seed=1).random
+    assert not Method(embedding=np.ones((24, 3))).random
+    for precision in ("local", "global", "dual", "full-rank"):
+        assert not Method(embedding="identity", precision=precision).random
+    for precision in ("eigenvectors-lower", "eigenvectors-higher"):
+        names = {str(Method(embedding="identity", precision=precision, seed=seed)) for seed in range(3)}
+        assert len(names) == 3
 
 
 def test_what_W_may_be():

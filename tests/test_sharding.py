@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -14,7 +15,8 @@ from tiny import Tiny, pictures
 
 from jaxsode import Detector, Method
 from jaxsode.errors import ArgumentError
-from jaxsode.fitting import accumulate, factorise, over_rows
+from jaxsode.fitting import accumulate, factorise
+from jaxsode.meshes import over_rows, set_aside
 
 
 def _mesh(shape, names):
@@ -73,6 +75,50 @@ def test_rows_divide_along_their_own_axis_alone():
 def test_a_batch_must_divide():
     with pytest.raises(ArgumentError, match="a batch of 6 pictures doesn't divide among the 4 devices"):
         Detector.fit([pictures(6)], Tiny.make(), Method(k=6), mesh=_mesh((4,), ("pictures",)))
+
+
+def test_a_mesh_as_jax_makes_it():
+    """`jax.make_mesh` has explicit axes, and an active mesh is a context of every call."""
+    backbone, train, test = Tiny.make(), [pictures(8), pictures(8, seed=1)], pictures(8, seed=2)
+    alone = Detector.fit(train, backbone, Method(k=6))
+    expected, left_out = alone.anomaly_map(test), alone.leave_one_out(train)
+    mesh = jax.make_mesh((4, 2), ("locations", "pictures"))
+
+    def same(maps, expected=expected):
+        assert np.linalg.norm(np.asarray(maps) - np.asarray(expected)) <= 1e-5 * np.linalg.norm(expected)
+
+    same(Detector.fit(train, backbone, Method(k=6), mesh=mesh).anomaly_map(test))
+    dealt_out = jax.device_put(test, jax.NamedSharding(mesh, jax.P("pictures")))
+    same(alone.anomaly_map(dealt_out))
+    with jax.set_mesh(mesh):
+        same(Detector.fit(train, backbone, Method(k=6)).anomaly_map(test))
+        sharded = Detector.fit(train[:1], backbone, Method(k=6), mesh=mesh).update(train[1:])
+        assert len(sharded.mean.sharding.device_set) == 8
+        same(sharded.anomaly_map(test))
+        same(sharded.leave_one_out(train), left_out)
+        same(jax.jit(lambda detector, x: detector.anomaly_map(x))(alone, jnp.asarray(test)))
+    same(sharded.leave_one_out(train), left_out)
+
+
+def test_what_an_active_mesh_is_set_aside_for():
+    mesh = jax.make_mesh((8,), ("locations",))
+
+    @set_aside
+    def steps():
+        try:
+            yield jax.sharding.get_mesh().empty
+            yield jax.sharding.get_mesh().empty
+        finally:
+            closed.append(True)
+
+    closed = []
+    with jax.set_mesh(mesh):
+        made = steps()
+        assert next(made)
+        assert jax.sharding.get_mesh() == mesh  # between the steps it is the caller's again
+        made.close()
+        assert closed
+        assert list(steps()) == [True, True]
 
 
 def test_two_hosts(tmp_path):

@@ -1,6 +1,6 @@
 """A detector that keeps its moments: more pictures, fewer, two in one, another ε, and each left out."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from jaxsode import Detector, Method
 from jaxsode.algebra import over_grid
 from jaxsode.algebra.moments import covariance
 from jaxsode.errors import ArgumentError, DataError, NumericalError
-from jaxsode.fitting import embed, extract
+from jaxsode.fitting import accumulate, collect, embed, extract
 from jaxsode.scoring import anomaly_maps
-from jaxsode.statistics import Packed, unpack
+from jaxsode.statistics import MOMENTS, ONE_SET, POOLED, Packed, Pictures, pack, unpack
 
 BACKBONE = Tiny.make()
 METHOD = Method(k=6, seed=1)
@@ -29,7 +29,7 @@ def _fit(train, method=METHOD, *, backbone=BACKBONE, **options):
 def _apart(a, b):
     """The largest relative difference, in norm, of mean, covariance and maps."""
     pairs = [(a.mean, b.mean), (a.anomaly_map(TEST), b.anomaly_map(TEST))]
-    if isinstance(a.statistics, Packed):
+    if isinstance(a.statistics, Packed) and isinstance(b.statistics, Packed):
         pairs.append(tuple(over_grid(covariance)(unpack(d.statistics)) for d in (a, b)))
     return [np.linalg.norm(np.asarray(x) - np.asarray(y)) / np.linalg.norm(np.asarray(y)) for x, y in pairs]
 
@@ -52,6 +52,79 @@ def test_any_split_in_any_order_is_one_fit(precision):
         assert maps <= 1e-5
 
 
+def _features(train):
+    return (embed(METHOD.matrix(24), extract(BACKBONE, train)), len(train))
+
+
+def test_what_a_detector_keeps_is_its_own():
+    """Who gathers on gives the memory of what was gathered away; a detector made of it before stays."""
+    train = pictures(20)
+    for statistic, precision in ((MOMENTS, "local"), (POOLED, "global"), (ONE_SET, "global-one-mean")):
+        state = accumulate([_features(train[:12])], statistic=statistic)
+        method = replace(METHOD, precision=precision)
+        used_up = jax.tree.map(jnp.copy, state)
+        detector = Detector.of_statistics(used_up, BACKBONE, METHOD.matrix(24), method, size=(32, 24))
+        if precision != "local":  # of which the whitener takes the memory
+            accumulate([_features(train[12:])], statistic=statistic, state=used_up)
+        assert max(_apart(detector.update([train[12:]]), _fit(train, method))) <= 1e-5
+    state = accumulate([_features(train)])
+    packed = pack(state)
+    accumulate([_features(train)], state=state)
+    again = Detector.of_statistics(packed, BACKBONE, METHOD.matrix(24), METHOD, size=(32, 24))
+    assert max(_apart(again, _fit(train))) <= 1e-5
+    assert int(packed.count[0, 0]) == 20  # and it is still there
+
+
+@pytest.mark.parametrize("precision", ["eigenvectors-lower", "eigenvectors-higher", "full-rank"])
+def test_one_kept_its_pictures_and_the_other_its_moments(precision):
+    k = None if precision == "full-rank" else 5
+    method = Method(k=k, embedding="identity", precision=precision)
+    train = pictures(70)
+    many = _fit(train[:60], method, pictures=60)  # more than F = 24: cheaper from the moments
+    few = _fit(train[60:], method, pictures=10)
+    assert (type(many.statistics), type(few.statistics)) == (Packed, Pictures)
+    whole = _fit(train, method, pictures=70)
+    for merged in (Detector.merge(many, few), Detector.merge(few, many)):
+        assert int(merged.count) == 70
+        assert max(_apart(merged, whole)) <= 1e-4
+
+
+@pytest.mark.parametrize("precision", ["local", "global", "global-one-mean"])
+def test_a_precision_of_another_kind_is_refused(precision):
+    needs = {"local": MOMENTS, "global": POOLED, "global-one-mean": ONE_SET}
+    for other, statistic in needs.items():
+        if other == precision:
+            continue
+        state = accumulate([_features(pictures(8))], statistic=statistic)
+        with pytest.raises(ArgumentError, match=f"precision '{precision}' isn't made from"):
+            Detector.of_statistics(
+                state,
+                BACKBONE,
+                METHOD.matrix(24),
+                replace(METHOD, precision=precision),
+                size=(32, 24),
+            )
+
+
+def test_statistics_of_another_k_are_refused():
+    state = accumulate([_features(pictures(8))])
+    with pytest.raises(ArgumentError, match="k = 6, W is 24 × 7"):
+        Detector.of_statistics(state, BACKBONE, jnp.ones((24, 7)), METHOD, size=(32, 24))
+    with pytest.raises(ArgumentError, match="the method of k = 5"):
+        Detector.of_statistics(state, BACKBONE, METHOD.matrix(24), Method(k=5), size=(32, 24))
+
+
+def test_full_rank_of_what_was_gathered():
+    method = Method(embedding="identity", precision="full-rank")
+    z = [(embed(jnp.eye(24), extract(BACKBONE, pictures(9))), 9)]
+    made = [
+        Detector.of_statistics(state, BACKBONE, jnp.eye(24), method, size=(32, 24))
+        for state in (accumulate(z), collect(z))
+    ]
+    assert [detector.method.precision for detector in made] == ["local", "dual"]
+    assert _apart(*made)[1] <= 1e-4
+
+
 @pytest.mark.parametrize("precision", ["local", "global", "global-one-mean"])
 def test_removed_is_as_if_never_in(precision):
     method = replace(METHOD, precision=precision)
@@ -71,6 +144,30 @@ def test_what_can_not_be_removed():
         detector.remove([pictures(12)])
     with pytest.raises(DataError, match="no pictures"):
         detector.remove([])
+
+
+def test_removed_that_stood_too_far_out():
+    """Of a network whose features know no bounds: float32 has no digits left of the others."""
+
+    @dataclass(frozen=True)
+    class Unbounded(Tiny):
+        def __call__(self, pictures, /):
+            return tuple(
+                x * jnp.exp(20 * jnp.mean(pictures, (1, 2, 3), keepdims=True))
+                for x in super().__call__(pictures)
+            )
+
+    jax.tree_util.register_dataclass(Unbounded)
+    backbone, train = Unbounded(BACKBONE.kernel), pictures(12) // 8
+    far, farther = (np.full((1, 32, 24, 3), value, np.uint8) + train[:1] // 4 for value in (20, 80))
+    for precision in ("local", "global", "global-one-mean"):
+        method = replace(METHOD, precision=precision)
+        without = _fit(train, method, backbone=backbone)
+        removed = _fit(np.concatenate([train, far]), method, backbone=backbone).remove([far])
+        maps, expected = (np.asarray(d.anomaly_map(TEST // 8)) for d in (removed, without))
+        assert np.linalg.norm(maps - expected) <= 1e-3 * np.linalg.norm(expected)
+        with pytest.raises(NumericalError, match="fit again without them"):
+            _fit(np.concatenate([train, farther]), method, backbone=backbone).remove([farther])
 
 
 def test_another_epsilon():
@@ -124,6 +221,11 @@ def test_unlike_detectors_do_not_merge(other, words):
         Detector.merge(_fit(pictures(4)), other)
 
 
+def test_the_same_epsilon_however_it_was_written():
+    one, other = (_fit(pictures(4), replace(METHOD, epsilon=e)) for e in (0.01, np.float32(0.01)))
+    assert int(Detector.merge(one, jax.jit(lambda d: d)(other)).count) == 8
+
+
 def test_ten_and_twelve_pictures_stack_and_share_a_compilation():
     ten, twelve = (
         _fit(pictures(10), replace(METHOD, seed=2**31 + 5)),
@@ -169,6 +271,8 @@ def test_leave_one_out_of_what_was_not_in():
     detector = _fit(train)
     with pytest.raises(NumericalError, match="picture 8 has no leave-one-out distance at location"):
         detector.leave_one_out([train[:8], np.full((1, 32, 24, 3), 255, np.uint8)])
+    with pytest.raises(DataError, match="there are no pictures"):
+        detector.leave_one_out([])
     with pytest.raises(ArgumentError, match="a single picture leaves nothing"):
         _fit(train[:1]).leave_one_out([train[:1]])
     # As many directions as pictures: each has one for itself.

@@ -41,8 +41,23 @@ def whitener(
     Returns:
         M, (k, k) lower triangular. NaN where N < 2.
     """
-    N = jnp.asarray(count, covariance.dtype)
-    return precision.whitener(covariance, epsilon * (1 - 1 / jnp.where(N < 2, jnp.nan, N)))
+    return precision.whitener(covariance, jnp.asarray(shrunk(epsilon, count), covariance.dtype))
+
+
+def shrunk(
+    epsilon: float | Float[Array, ""], count: int | float | Int[Array, ""] | Float[Array, ""]
+) -> Float[Array, ""]:
+    """ε(1 − 1/N): with it C + εI is the covariance of the others, C₋ + εI, up to a scale and a rank-one term.
+
+    Args:
+        epsilon: ε > 0, the detector's.
+        count: N.
+
+    Returns:
+        () NaN where N < 2.
+    """
+    N = jnp.asarray(count, jnp.result_type(float))
+    return epsilon * (1 - 1 / jnp.where(N < 2, jnp.nan, N))
 
 
 def distance(

@@ -106,11 +106,13 @@ class Spec:
 
     Attributes:
         needs: what from.
+        draws: whether the key can change it.
         of_moments: (moments, ε, k, key) → precision, of one location (or of the one set).
         of_pictures: (Y, ε, k, key) → precision, Y (N, F) being the centred features of one location.
     """
 
     needs: Needs
+    draws: bool = False
     of_moments: Callable[..., Any] | None = None
     of_pictures: Callable[..., Any] | None = None
 
@@ -123,13 +125,13 @@ def _eigenvectors(*, largest: bool) -> Spec:
     def of_pictures(Y: Array, epsilon: Any, k: int, key: Any) -> Whitener:
         return Whitener(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
 
-    return Spec("either", of_moments, of_pictures)
+    return Spec("either", True, of_moments, of_pictures)
 
 
 PRECISIONS: dict[str, Spec] = {
-    "local": Spec("moments", lambda moments, epsilon, k, key: local(moments, epsilon)),
-    "global": Spec("pooled", lambda state, epsilon, k, key: of_pooled(state, epsilon)),
-    "global-one-mean": Spec("one set", lambda moments, epsilon, k, key: local(moments, epsilon)),
+    "local": Spec("moments", of_moments=lambda moments, epsilon, k, key: local(moments, epsilon)),
+    "global": Spec("pooled", of_moments=lambda state, epsilon, k, key: of_pooled(state, epsilon)),
+    "global-one-mean": Spec("one set", of_moments=lambda moments, epsilon, k, key: local(moments, epsilon)),
     "eigenvectors-lower": _eigenvectors(largest=False),
     "eigenvectors-higher": _eigenvectors(largest=True),
     "dual": Spec("pictures", of_pictures=lambda Y, epsilon, k, key: dual.factorise(Y, epsilon)),

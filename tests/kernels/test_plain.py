@@ -16,6 +16,7 @@ from jaxsode.backbones.registry import BACKBONES, create
 from jaxsode.detector import Detector, _score
 from jaxsode.fitting import extract_
 from jaxsode.kernels.switch import choose
+from jaxsode.meshes import over_rows
 from jaxsode.statistics import MOMENTS
 
 
@@ -54,7 +55,7 @@ MAPS = _array(N, H, W, 7), _array(N, H // 2, W // 2, 9)
 MESH = jax.sharding.Mesh(np.array(jax.devices()), ("locations",))
 
 
-@pytest.mark.parametrize("sharding", [None, fitting.over_rows(MESH)], ids=["alone", "sharded"])
+@pytest.mark.parametrize("sharding", [None, over_rows(MESH)], ids=["alone", "sharded"])
 def test_no_fit_chooses(sharding):
     def update(moments, group, weight, start):
         return fitting._update_by(MOMENTS, moments, group, weight, start, sharding)
