@@ -64,7 +64,7 @@ def anomaly_map(
     return jnp.einsum("hi,ij,wj->hw", rows, distance, columns, precision=jax.lax.Precision.HIGHEST)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # the two of a size, and of another: of a large picture one has 34 MB
 def resampling(source: int, target: int, sigma: float) -> np.ndarray:
     """The (target, source) matrix of bilinear upsampling and Gaussian filtering along one axis, float64.
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from jaxsode.algebra import over_grid
-from jaxsode.algebra.distance import anomaly_map, mahalanobis
+from jaxsode.algebra.distance import anomaly_map, mahalanobis, resampling
 from jaxsode.algebra.embedding import semi_orthogonal
 from jaxsode.algebra.moments import covariance, of_batch
 from jaxsode.algebra.precision import whitener
@@ -113,3 +113,9 @@ def test_all_of_it_in_one_differentiable_program():
     step = 1e-2
     difference = (mean_distance(W + step * direction) - mean_distance(W - step * direction)) / (2 * step)
     np.testing.assert_allclose(jnp.sum(gradient * direction), difference, rtol=2e-2, atol=1e-3)
+
+
+def test_matrices_of_many_sizes_are_not_kept():
+    for target in range(64, 80):
+        resampling(8, target, 1.0)
+    assert resampling.cache_info().currsize <= 4
