@@ -15,6 +15,23 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A data set's file at a direct link of its owner.
+
+    Attributes:
+        file: its name where it is kept.
+        url: where it is downloaded from.
+        size: bytes.
+        sha256: all digits; "" where nobody has told them, and then those of the first download count.
+    """
+
+    file: str
+    url: str
+    size: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """What is said of a data set where it is stored.
 
@@ -23,12 +40,16 @@ class Card:
         channels: C of the pictures, 1 (grey) or 3 (RGB).
         description: a sentence.
         homepage: where it is published.
+        licence: under which it is published, and by whom.
+        archive: what can be downloaded; None where its owner wants to be asked.
     """
 
     name: str
     channels: int
     description: str
     homepage: str | None = None
+    licence: str | None = None
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,9 @@ class Dataset:
         splits: by name, in the order in which they are reported.
         records: `records[index]` has the encoded files, "picture" and, unless there is none, "mask".
         source: where the pictures came from, for messages.
+        licence: under which its pictures are published; None where there is nothing to say.
+        notes: what a reader of its numbers must know, a sentence each: above all which of the published
+            pictures are missing. They belong beside every result.
     """
 
     name: str
@@ -90,6 +114,8 @@ class Dataset:
     splits: Mapping[str, Split] = field(repr=False)
     records: Records = field(repr=False)
     source: str
+    licence: str | None = None
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """The split of this name.

@@ -1,18 +1,21 @@
-"""Files of a folder or of a zip, read through one interface."""
+"""Files of a folder or of a zip, read through one interface, and the search for them where a user points."""
 
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from jaxsode.errors import DataError
 
+PICTURES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff")  # suffixes that a copy of published data may have
+
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError)
 _ENCRYPTED = 0x1  # of a zip's flags of a file
+_SYSTEM = ("thumbs.db", "desktop.ini")
 
 
 class Files(Protocol):
@@ -25,6 +28,10 @@ class Files(Protocol):
         """All of a file."""
         ...
 
+    def open(self, name: str) -> IO[bytes]:
+        """A file to be read from its start on, for one that should not be in memory whole."""
+        ...
+
     def stamp(self, name: str) -> str:
         """What changes with a file's content and can be told without reading it."""
         ...
@@ -33,13 +40,17 @@ class Files(Protocol):
 class FolderFiles:
     """The files of a folder whose names match a pattern, a level at a time ("kos*/*").
 
+    The pattern is in lower case, and matches names in either. What operating systems leave behind is passed
+    over: see `is_leftover`.
+
     Raises:
         DataError: a folder can't be listed. (`Path.glob` would pass over it in silence.)
     """
 
-    def __init__(self, path: Path, pattern: str):
+    def __init__(self, path: Path, *patterns: str):
         self.path = path
-        self.names = tuple(sorted(_matching(path, "", pattern.split("/"))))
+        found = {name for pattern in patterns for name in _matching(path, "", pattern.split("/"))}
+        self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
         try:
@@ -47,17 +58,18 @@ class FolderFiles:
         except OSError as error:
             raise unreadable(self.path / name, error) from error
 
-    def stamp(self, name: str) -> str:
+    def open(self, name: str) -> IO[bytes]:
         try:
-            status = (self.path / name).stat()
+            return (self.path / name).open("rb")
         except OSError as error:
             raise unreadable(self.path / name, error) from error
-        # what unpacks or copies may set the first date back; the second one it can't
-        return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
+
+    def stamp(self, name: str) -> str:
+        return stamp(self.path / name)
 
 
 class ZipFiles:
-    """The files of a zip, without unpacking it."""
+    """The files of a zip, without unpacking it. Back-slashes in their names are read as slashes."""
 
     def __init__(self, path: Path, remedy: str):
         self.path, self.remedy = path, remedy
@@ -68,11 +80,20 @@ class ZipFiles:
         infos = self._zip.infolist()
         if any(info.flag_bits & _ENCRYPTED for info in infos):
             raise DataError(f"{path} asks for a password: unpack it yourself, and give the folder")
-        self.names = tuple(sorted(info.filename for info in infos if not info.is_dir()))
+        named = {info.filename.replace("\\", "/").removeprefix("./"): info for info in infos}
+        self._infos = {n: i for n, i in named.items() if not n.endswith("/") and not is_leftover(n)}
+        self.names = tuple(sorted(self._infos))
 
     def read(self, name: str) -> bytes:
         try:
-            return self._zip.read(name)
+            with self.open(name) as file:
+                return file.read()
+        except _DAMAGED as error:
+            raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
+
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return self._zip.open(self._infos[name])
         except RuntimeError as error:  # a method that zipfile doesn't know, or whose module isn't there
             raise DataError(
                 f"{self.path} is compressed by a method that can't be read here: unpack it yourself, and "
@@ -82,7 +103,7 @@ class ZipFiles:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 
     def stamp(self, name: str) -> str:
-        info = self._zip.getinfo(name)
+        info = self._infos[name]
         return f"{info.file_size} bytes of CRC {info.CRC}"
 
 
@@ -103,12 +124,63 @@ def fingerprint(files: Files, names: Iterable[str], *, decided: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def stamp(path: Path) -> str:
+    """What changes with a file on the disk, without reading it.
+
+    Raises:
+        DataError: it can't be looked at.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    # what unpacks or copies may set the first date back; the second one it can't
+    return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file is one that an operating system leaves behind: .DS_Store, ._x, __MACOSX/…, Thumbs.db."""
+    parts = name.split("/")
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts) or parts[-1].lower() in _SYSTEM
+
+
+def find(path: Path, *, title: str, patterns: Sequence[str], homepage: str, inside: str) -> Files:
+    """A data set that is published as one zip: that, the unpacked folder, or a folder that holds either.
+
+    Args:
+        path: where the user says that it is.
+        title: of the data set, and the stem of its zip and of the folder in it.
+        patterns: of its files, as `FolderFiles` takes them.
+        homepage: where it is published.
+        inside: what its folder holds, for the message.
+
+    Raises:
+        DataError: nothing of it is there, or it can't be read.
+    """
+    remedy = f"get {title}.zip again from {homepage}"
+    try:
+        if path.is_file():
+            return ZipFiles(path, remedy)
+        for folder in (path, path / title):
+            if folder.is_dir() and (files := FolderFiles(folder, *patterns)).names:
+                return files
+        if (path / f"{title}.zip").is_file():
+            return ZipFiles(path / f"{title}.zip", remedy)
+        what = f"holds no {title}" if path.is_dir() else "does not exist"
+    except OSError as error:  # of a folder above that may not be entered
+        raise unreadable(path, error) from error
+    raise DataError(
+        f"{path} {what}: get {title}.zip from {homepage} and give its path, or the folder it is unpacked "
+        f"in (with {inside}), as --data-dir"
+    )
+
+
 def _matching(folder: Path, prefix: str, patterns: list[str]) -> Iterator[str]:
     """Names of the files, with `prefix` before each."""
     here, *below = patterns
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if fnmatchcase(entry.name, here)]
+            found = [e for e in entries if fnmatchcase(e.name.lower(), here) and not is_leftover(e.name)]
         wanted = [entry for entry in found if (entry.is_dir() if below else entry.is_file())]
     except OSError as error:
         raise unreadable(folder, error) from error

@@ -12,12 +12,10 @@ from pathlib import Path
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
-from .dataset import Card, Dataset, Example, Progress, Record, Split
+from .dataset import Archive, Card, Dataset, Example, Progress, Record, Split
 from .decode import check_pair
-from .files import Files, FolderFiles, ZipFiles, fingerprint, unreadable
-from .pipeline import WORKERS
-from .prepared import prepared
-from .workers import in_order
+from .files import Files, find, fingerprint
+from .prepared import in_parallel, prepared
 
 HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
 CARD = Card(
@@ -25,6 +23,13 @@ CARD = Card(
     channels=1,
     description="KolektorSDD: electrical commutators, 399 grey pictures of 50 units, 52 with cracks.",
     homepage=HOMEPAGE,
+    licence="CC BY-NC-SA 4.0, Kolektor Group and ViCoS Lab, Ljubljana: no commercial use",
+    archive=Archive(
+        file="KolektorSDD.zip",
+        url="https://go.vicos.si/kolektorsdd",
+        size=101_831_129,
+        sha256="65dc621693418585de9c4467d1340ea7958a6181816f0dc2883a1e8b61f9d4dc",
+    ),
 )
 SIZE = (704, 256)
 
@@ -55,7 +60,13 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
     Raises:
         DataError: the data are missing, not all of them are there, or something is wrong with them.
     """
-    files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
+    files = find(
+        home() / "datasets" if data_dir is None else Path(data_dir).expanduser(),
+        title="KolektorSDD",
+        patterns=("kos*/*",),
+        homepage=HOMEPAGE,
+        inside="kos01 … kos50",
+    )
     pairs = _pairs(files)
     _check_complete(files, pairs)
     key = fingerprint(files, (name for _, _, *both in pairs for name in both), decided=FOLDS)
@@ -69,25 +80,7 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
         splits={fold: _split(examples, fold) for fold in FOLDS},
         records=records,
         source=str(files.path),
-    )
-
-
-def _find(path: Path) -> Files:
-    remedy = f"get KolektorSDD.zip again from {HOMEPAGE}"
-    try:
-        if path.is_file():
-            return ZipFiles(path, remedy)
-        for folder in (path, path / "KolektorSDD"):
-            if folder.is_dir() and (files := FolderFiles(folder, "kos*/*")).names:
-                return files
-        if (path / "KolektorSDD.zip").is_file():
-            return ZipFiles(path / "KolektorSDD.zip", remedy)
-        what = "holds no KolektorSDD" if path.is_dir() else "does not exist"
-    except OSError as error:  # of a folder above that may not be entered
-        raise unreadable(path, error) from error
-    raise DataError(
-        f"{path} {what}: get KolektorSDD.zip from {HOMEPAGE} and give its path, or the folder it is unpacked "
-        "in (with kos01 … kos50), as --data-dir"
+        licence=CARD.licence,
     )
 
 
@@ -97,6 +90,7 @@ def _pairs(files: Files) -> list[Pair]:
     masks: dict[tuple[str, int], str] = {}
     for name in files.names:
         *_, unit, file = "", *name.split("/")
+        unit = unit.lower()
         match = _FILE.fullmatch(file)
         if match is None or not _UNIT.fullmatch(unit):
             continue  # a read-me, or what an operating system leaves behind
@@ -144,10 +138,7 @@ def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iter
         example = Example(f"{unit}/Part{part}", _FOLD_OF_UNIT[unit], kind, part="", defective=defective)
         return Record(example, picture, mask)
 
-    for done, checked in enumerate(in_order(record, pairs, workers=WORKERS, ahead=4 * WORKERS), start=1):
-        yield checked
-        if progress is not None:
-            progress(done, len(pairs))
+    return in_parallel(record, pairs, progress)
 
 
 def _split(examples: tuple[Example, ...], fold: str) -> Split:

@@ -3,14 +3,19 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from jaxsode.errors import DataError
 from jaxsode.home import home
 
 from . import leftovers
-from .dataset import Card, Example, Record, Records
+from .dataset import Card, Example, Progress, Record, Records
+from .pipeline import WORKERS
+from .workers import in_order
 
 _LAYOUT = 2  # one more whenever what is stored of a picture changes
+
+Item = TypeVar("Item")
 
 
 def prepared(
@@ -29,13 +34,33 @@ def prepared(
     Raises:
         DataError: the folder can't be written, or what lies there is damaged; and whatever `records` raises.
     """
-    folder = home() / "datasets" / card.name / f"{fingerprint}-{_LAYOUT}"
+    folder = place(card, f"{fingerprint}-{_LAYOUT}")
     _prepare(card, folder, records)
     return _open(folder)
 
 
+def in_parallel(
+    record: Callable[[Item], Record], items: Sequence[Item], progress: Progress | None
+) -> Iterator[Record]:
+    """The records of all items in their order, made by several threads.
+
+    Args:
+        record: makes one.
+        items: what each is made from.
+        progress: called with (done, total) of them.
+    """
+    for done, made in enumerate(in_order(record, items, workers=WORKERS, ahead=4 * WORKERS), start=1):
+        yield made
+        if progress is not None:
+            progress(done, len(items))
+
+
+def place(card: Card, key: str) -> Path:
+    """The folder of the cache where something of a data set is kept."""
+    return home() / "datasets" / card.name / key
+
+
 def _prepare(card: Card, folder: Path, records: Callable[[], Iterable[Record]]) -> None:
-    """Make the folder, unless it is there."""
     faults: list[Exception] = []
 
     def given() -> Iterator[Record]:
@@ -45,13 +70,27 @@ def _prepare(card: Card, folder: Path, records: Callable[[], Iterable[Record]]) 
             faults.append(error)
             raise
 
+    make_once(folder, lambda unfinished: _build(card, unfinished, given), faults)
+
+
+def make_once(folder: Path, make: Callable[[Path], Path], faults: Sequence[Exception] = ()) -> None:
+    """Make a folder of the cache, unless it is there; it gets its name when it is complete, by a rename.
+
+    Args:
+        folder: to be made.
+        make: makes it within the temporary folder that it is given, and returns its path.
+        faults: if `make` has put an error in here, that one was not of the writing, and is raised as it is.
+
+    Raises:
+        DataError: the folder can't be written; and whatever `make` raises.
+    """
     try:
         if folder.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         leftovers.remove(folder.parent)
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix(), dir=folder.parent) as unfinished:
-            complete = _build(card, Path(unfinished), given)
+            complete = make(Path(unfinished))
             try:
                 complete.rename(folder)
             except OSError:

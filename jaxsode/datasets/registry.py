@@ -11,6 +11,9 @@ from .dataset import Dataset, Progress
 DATASETS = {
     "demo": "jaxsode.datasets.demo.dataset",
     "kolektor": "jaxsode.datasets.kolektor",
+    "kolektor2": "jaxsode.datasets.kolektor2",
+    "mstc": "jaxsode.datasets.mstc",
+    "mvtec_ad": "jaxsode.datasets.mvtec_ad",
 }
 NAMES = tuple(DATASETS)
 
