@@ -21,6 +21,14 @@ class WeightsError(JaxsodeError):
     """Weights that are missing, damaged, or of another backbone."""
 
 
+class DownloadError(JaxsodeError):
+    """A file that did not come whole, or is not the one that was meant."""
+
+
+class Unreachable(DownloadError):
+    """The server can't be reached or does not have the file; another may."""
+
+
 class CheckpointError(JaxsodeError):
     """A saved detector that is missing, half-written or of another version."""
 

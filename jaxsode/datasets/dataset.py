@@ -42,6 +42,7 @@ class Card:
         homepage: where it is published.
         licence: under which it is published, and by whom.
         archive: what can be downloaded; None where its owner wants to be asked.
+        how_to_get: what to do then.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Card:
     homepage: str | None = None
     licence: str | None = None
     archive: Archive | None = None
+    how_to_get: str = ""
 
 
 @dataclass(frozen=True)

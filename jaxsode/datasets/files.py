@@ -13,7 +13,7 @@ from jaxsode.errors import DataError
 
 PICTURES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff")  # suffixes that a copy of published data may have
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError)  # what reading may raise
 _ENCRYPTED = 0x1  # of a zip's flags of a file
 _SYSTEM = ("thumbs.db", "desktop.ini")
 
@@ -88,7 +88,7 @@ class ZipFiles:
         try:
             with self.open(name) as file:
                 return file.read()
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 
     def open(self, name: str) -> IO[bytes]:
@@ -99,7 +99,7 @@ class ZipFiles:
                 f"{self.path} is compressed by a method that can't be read here: unpack it yourself, and "
                 f"give the folder ({error})"
             ) from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise DataError(f"{name} in {self.path} is damaged: {self.remedy} ({error})") from error
 
     def stamp(self, name: str) -> str:

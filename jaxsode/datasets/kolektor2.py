@@ -104,7 +104,8 @@ def _pairs(files: Files) -> list[Pair]:
             raise DataError(f"{files.path} has both {other} and {name}: remove one of them")
     if not pictures:
         raise DataError(
-            f"{files.path} holds no pictures train/NNNNN.png and test/NNNNN.png: get the data set from {HOMEPAGE}"
+            f"{files.path} holds no pictures train/NNNNN.png and test/NNNNN.png: get the data set "
+            f"from {HOMEPAGE}"
         )
     for key in sorted(pictures.keys() ^ masks.keys()):
         missing, present = ("mask", pictures[key]) if key in pictures else ("picture", masks[key])

@@ -19,15 +19,19 @@ from .files import PICTURES, Files, FolderFiles, ZipFiles, unreadable
 from .in_place import InPlace, Place
 
 HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
+ARCHIVE = "mvtec_anomaly_detection"
 CARD = Card(
     name="mvtec_ad",
     channels=3,  # grid, screw and zipper are stored grey, which is repeated
     description="MVTec AD: 15 categories of textures and objects, 3,629 good pictures to train on.",
     homepage=HOMEPAGE,
     licence="CC BY-NC-SA 4.0, MVTec Software GmbH: no commercial use",
+    how_to_get=(
+        f"get {ARCHIVE}.tar.xz or a category's archive from {HOMEPAGE} (a form, then the licence) and give "
+        "its path, or the folder that it lies or is unpacked in, as --data-dir"
+    ),
 )
 SIZE = (256, 256)
-ARCHIVE = "mvtec_anomaly_detection"
 
 # As published: training pictures, good test pictures, defective test pictures.
 TEXTURES = {
@@ -113,7 +117,7 @@ def _sources(path: Path, progress: Progress | None) -> Iterator[_Source]:
             yield _archive(path, progress)
             return
         if not path.is_dir():
-            raise DataError(f"{path} does not exist: {_how_to_get()}")
+            raise DataError(f"{path} does not exist: {CARD.how_to_get}")
         if (inner := path / ARCHIVE).is_dir():
             path = inner
         entries = sorted(path.iterdir())
@@ -171,20 +175,26 @@ def _keyed(
     return pictures, masks
 
 
-def _checked(pictures: dict[Key, tuple[Files, str]], masks: dict[Key, tuple[Files, str]], path: Path) -> list[Key]:
+def _checked(
+    pictures: dict[Key, tuple[Files, str]], masks: dict[Key, tuple[Files, str]], path: Path
+) -> list[Key]:
     """The keys in order, once each picture has the mask that it needs."""
     if not pictures:
-        raise DataError(f"{path} holds no MVTec AD: {_how_to_get()}")
+        raise DataError(f"{path} holds no MVTec AD: {CARD.how_to_get}")
     for category, part, kind, stem in sorted(pictures.keys() | masks.keys()):
         key = (category, part, kind, stem)
         if part == "train" and kind != "good":
             name = pictures[key][1]
             raise DataError(f"{path} has {name}, but MVTec AD trains on good pictures alone: remove it")
         if key not in pictures:
-            raise DataError(f"{path} has {masks[key][1]} but no picture {'/'.join(key)}: add it, or remove the mask")
+            raise DataError(
+                f"{path} has {masks[key][1]} but no picture {'/'.join(key)}: add it, or remove the mask"
+            )
         if part == "test" and kind != "good" and key not in masks:
             wanted = f"{category}/ground_truth/{kind}/{stem}_mask.png"
-            raise DataError(f"{path} has {pictures[key][1]} but no mask {wanted}: add it, or remove the picture")
+            raise DataError(
+                f"{path} has {pictures[key][1]} but no mask {wanted}: add it, or remove the picture"
+            )
         if kind == "good" and key in masks:
             raise DataError(f"{path} has {masks[key][1]}, a mask of a good picture: remove it")
     return sorted(pictures, key=lambda key: (list(CATEGORIES).index(key[0]), key[1] == "test", *key[2:]))
@@ -214,10 +224,3 @@ def _notes(examples: tuple[Example, ...], categories: list[str]) -> Iterator[str
             found = counts[category, part, defective]
             if found != published:
                 yield f"{category} has {found} {what} pictures where MVTec AD has {published}"
-
-
-def _how_to_get() -> str:
-    return (
-        f"get {ARCHIVE}.tar.xz or a category's archive from {HOMEPAGE} (a form, then the licence) and give its "
-        "path, or the folder it lies or is unpacked in, as --data-dir"
-    )

@@ -2,12 +2,14 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from jaxsode.errors import ArgumentError
 
-from .dataset import Dataset, Progress
+from .dataset import Card, Dataset, Progress
 
-# The module of each, whose `load(*, data_dir, progress)` gives it.
+# The module of each, whose `load(*, data_dir, progress)` gives it, and whose CARD says what it is. `load` may
+# take settings of its own by name, which stand under [data] in its TOML.
 DATASETS = {
     "demo": "jaxsode.datasets.demo.dataset",
     "kolektor": "jaxsode.datasets.kolektor",
@@ -24,17 +26,33 @@ def check_name(name: str) -> None:
         raise ArgumentError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
 
 
-def load(name: str, *, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+def card(name: str) -> Card:
+    """What is said of a data set.
+
+    Args:
+        name: one of NAMES.
+
+    Raises:
+        ArgumentError: there is no such data set.
+    """
+    check_name(name)
+    return import_module(DATASETS[name]).CARD
+
+
+def load(
+    name: str, *, data_dir: Path | None = None, progress: Progress | None = None, **settings: Any
+) -> Dataset:
     """A data set, prepared in the cache folder ($JAXSODE_HOME) the first time and read from there after.
 
     Args:
         name: one of NAMES.
         data_dir: where its files are; what is accepted depends on the data set. Nothing is written there.
-        progress: called with (done, total) pictures while the data set is prepared.
+        progress: called with (done, total) while the data set is prepared.
+        settings: the data set's own, such as `hold_out` of mvtec_ad: see its module.
 
     Raises:
         ArgumentError: there is no such data set.
         DataError: its files are missing, or something is wrong with them.
     """
     check_name(name)
-    return import_module(DATASETS[name]).load(data_dir=data_dir, progress=progress)
+    return import_module(DATASETS[name]).load(data_dir=data_dir, progress=progress, **settings)
