@@ -141,7 +141,11 @@ def stamp(path: Path) -> str:
 def is_leftover(name: str) -> bool:
     """Whether a file is one that an operating system leaves behind: .DS_Store, ._x, __MACOSX/…, Thumbs.db."""
     parts = name.split("/")
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts) or parts[-1].lower() in _SYSTEM
+    return any(_hidden(part) or part == "__MACOSX" for part in parts) or parts[-1].lower() in _SYSTEM
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") and name not in (".", "..")
 
 
 def find(path: Path, *, title: str, patterns: Sequence[str], homepage: str, inside: str) -> Files:

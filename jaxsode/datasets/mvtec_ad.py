@@ -134,9 +134,10 @@ def _sources(path: Path, progress: Progress | None) -> Iterator[_Source]:
                 if entry.name.lower().endswith(suffix) and (stem in CATEGORIES.keys() - found):
                     found.add(stem)
                     yield _archive(entry, progress)
-        whole = path / f"{ARCHIVE}.tar.xz"
-        if not found and whole.is_file():
-            yield _archive(whole, progress)
+        for whole in (path / f"{ARCHIVE}.zip", path / f"{ARCHIVE}.tar.xz"):
+            if not found and whole.is_file():
+                yield _archive(whole, progress)
+                return
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -1,81 +1,18 @@
 """Downloading from a server on this machine that does what servers do wrong."""
 
-import hashlib
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from file_server import CONTENT, SHA256, serving
 
 from jaxsode.backbones.download import Unreachable, download
 from jaxsode.errors import OutputError, WeightsError
 
-CONTENT = bytes(range(256)) * 4000
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT; `behaviour` and `cut_at` say how."""
-
-    daemon_threads = True
-    behaviour = "good"
-    cut_at = len(CONTENT)
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/net-{SHA256[:8]}.pth"
-        self.released = threading.Event()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, format, *args):
-        pass
-
-    def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.server.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-        behaviour = self.server.behaviour
-        if behaviour == "missing":
-            self.send_error(404)
-            return
-        if behaviour == "silent":
-            self.server.released.wait(10)
-            return
-        if wanted and start >= len(CONTENT):
-            self.send_error(416)
-            return
-        if wanted and behaviour != "no ranges":
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        else:
-            start = 0
-            self.send_response(200)
-        if behaviour != "no length":
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        self.wfile.write(CONTENT[start : self.server.cut_at])
-        if behaviour == "stalls":
-            self.wfile.flush()
-            self.server.released.wait(10)
-
 
 @pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def server(monkeypatch):
+    with serving(monkeypatch) as server:
+        yield server
 
 
 @pytest.fixture

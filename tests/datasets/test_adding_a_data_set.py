@@ -1,7 +1,10 @@
 """A data set is one file, one line in the registry and its TOML: here it is added by those steps."""
 
+import importlib
+import inspect
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +29,18 @@ from jaxsode.datasets.prepared import prepared
 CARD = Card("plates", channels=3, description="Plates.", homepage="https://example.org/plates")
 
 
-def load(*, data_dir, progress=None):
+def load(*, data_dir, progress=None, defects="scratch"):
     files = FolderFiles(data_dir, "*/*.png")
 
     def records():
         for done, name in enumerate(files.names, start=1):
             kind = name.split("/")[0]
             part = "train" if kind == "good" and done % 2 else "test"
-            yield Record(Example(name, "round", kind, part, kind != "good"), files.read(name))
+            yield Record(Example(name, "round", kind, part, kind == defects), files.read(name))
             if progress is not None:
                 progress(done, len(files.names))
 
-    examples, stored = prepared(CARD, fingerprint(files, files.names, decided="round"), records)
+    examples, stored = prepared(CARD, fingerprint(files, files.names, decided=defects), records)
     of = {part: tuple(i for i, e in enumerate(examples) if e.part == part) for part in ("train", "test")}
     return Dataset(
         name=CARD.name,
@@ -58,6 +61,9 @@ embedding = "semi-orthogonal"
 epsilon = 0.01
 sigma = 4.0
 batch_size = 2
+
+[data]
+defects = "scratch"
 """
 
 
@@ -96,13 +102,18 @@ def test_it_is_loaded_by_its_name(plates: Path, own_home: Path):
     assert tfds.builder_from_directory(folder).info.splits["pictures"].num_examples == 5
 
 
+def test_its_own_settings_are_handed_on(plates: Path):
+    assert datasets.load("plates", data_dir=plates).examples[4].defective
+    assert not datasets.load("plates", data_dir=plates, defects="dent").examples[4].defective
+
+
 def test_the_command_knows_it(plates: Path):
     made = complete(Request(dataset="plates", data_dir=plates))
     assert ([method.k for method in made.methods], made.batch_size) == ([4], 2)
 
 
 def test_a_name_that_nobody_registered(capsys: pytest.CaptureFixture[str]):
-    message = "there is no data set 'mnist': choose one of demo, kolektor"
+    message = "there is no data set 'mnist': choose one of demo, kolektor, kolektor2, mstc, mvtec_ad"
     with pytest.raises(ArgumentError, match=message):
         complete(Request(dataset="mnist"))
     assert main(["--dataset", "mnist"]) == 2
@@ -112,9 +123,18 @@ def test_a_name_that_nobody_registered(capsys: pytest.CaptureFixture[str]):
 def test_help_lists_them(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "{demo,kolektor}" in capsys.readouterr().out
+    assert "{demo,kolektor,kolektor2,mstc,mvtec_ad}" in "".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_each_has_a_toml(name: str):
     assert complete(Request(dataset=name)).methods[0].k is not None
+
+
+@pytest.mark.parametrize("name", datasets.NAMES)
+def test_the_settings_in_its_toml_are_its_loaders_own_and_the_same(name: str):
+    own = tomllib.loads((plan.folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    parameters = inspect.signature(importlib.import_module(registry.DATASETS[name]).load).parameters
+    settings = {n: p.default for n, p in parameters.items() if n not in ("data_dir", "progress")}
+    assert own.get("data", {}) == settings
+    assert registry.card(name).name == name

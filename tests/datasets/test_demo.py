@@ -121,5 +121,5 @@ def test_there_is_nothing_to_read(tmp_path):
 
 
 def test_no_such_data_set():
-    with pytest.raises(ArgumentError, match=r"^there is no data set 'mnist': choose one of demo, kolektor$"):
+    with pytest.raises(ArgumentError, match=r"^there is no data set 'mnist': choose one of demo, "):
         datasets.load("mnist")

@@ -76,6 +76,13 @@ def test_folder_and_zip_are_the_same(
     assert len(prepared_folders(own_home)) == 2  # one for the folder, one for the zip, wherever they lie
 
 
+def test_names_in_another_case_are_found(as_folder: Maker, as_zip: Maker, files: Files):
+    plain = everything(load(as_zip(files)))
+    shouted = {name.upper(): content for name, content in files.items()}
+    assert everything(load(as_folder(shouted))) == plain
+    assert everything(load(as_zip({name.replace("/", "\\"): c for name, c in shouted.items()}))) == plain
+
+
 def test_the_default_place(as_zip: Maker, files: Files, own_home: Path):
     (own_home / "datasets").mkdir()
     as_zip(files).rename(own_home / "datasets" / "KolektorSDD.zip")
