@@ -1,4 +1,4 @@
-"""Each published data set is prepared, and its pictures are read, where TensorFlow can't be imported."""
+"""Each published data set is prepared, and its pictures are read, without TensorFlow being imported."""
 
 import subprocess
 import sys
@@ -9,8 +9,6 @@ import published
 SCRIPT = """
 import sys
 from pathlib import Path
-
-sys.modules["tensorflow"] = None
 from jaxsode import datasets
 
 for name in ("mvtec_ad", "kolektor2", "mstc"):
@@ -19,6 +17,7 @@ for name in ("mvtec_ad", "kolektor2", "mstc"):
         for index in (*split.train, *split.test):
             dataset.picture(index, size=(32, 32)), dataset.mask(index, size=(32, 32))
     print(name, len(dataset.examples))
+print("tensorflow" in sys.modules)
 """
 
 
@@ -29,4 +28,4 @@ def test_every_builder_runs_without_tensorflow(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.split("\n") == ["mvtec_ad 17", "kolektor2 9", "mstc 15", ""], done.stderr
+    assert done.stdout.split("\n") == ["mvtec_ad 17", "kolektor2 9", "mstc 15", "False", ""], done.stderr
