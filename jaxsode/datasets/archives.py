@@ -33,7 +33,6 @@ def unpacked(archive: Path, card: Card, *, remedy: str, progress: Progress | Non
     """
     key = sha256(stamp(archive).encode()).hexdigest()[:16]
     folder = place(card, f"{key}-unpacked")
-    faults: list[Exception] = []
 
     def make(unfinished: Path) -> Path:
         into = unfinished / "files"
@@ -41,12 +40,11 @@ def unpacked(archive: Path, card: Card, *, remedy: str, progress: Progress | Non
         try:
             _unpack(archive, into, progress)
         except _DAMAGED as error:
-            faults.append(error)
             reason = " ".join(str(error).split())
             raise DataError(f"{archive} is cut short or damaged: {remedy} ({reason})") from error
         return into
 
-    make_once(folder, make, faults)
+    make_once(folder, make)
     return folder
 
 

@@ -134,6 +134,8 @@ class _Frames:
 def _find(path: Path) -> Files:
     remedy = f"get it again from {HOMEPAGE}"
     try:
+        if path.is_file() and path.suffix.lower() != ".zip":
+            raise DataError(f"{path} is not a zip: unpack it, and give the folder shanghaitech as --data-dir")
         if path.is_file():
             return ZipFiles(path, remedy)
         for folder in (path, path / "shanghaitech"):

@@ -21,9 +21,8 @@ def encoded_frames(files: Files, name: str, *, every: int) -> Iterator[tuple[int
     """Every so many-th frame of a video, the first to begin with, as JPEG of quality 95, colour in full.
 
     They have been through a lossy codec already. At 256 × 256 this one moves UCSD Ped2's by a quarter of a
-    grey level on average; lossless, the frames of ShanghaiTech would take some 40 GB. A video that
-    ends too early is found out; of bytes changed within one OpenCV tells nothing but by its decoder's words on
-    the terminal.
+    grey level on average; lossless, the frames of ShanghaiTech would take some 40 GB. A video that ends too
+    early is found out; of bytes changed within one OpenCV tells nothing, but its decoder prints them.
 
     Args:
         files: where it lies.

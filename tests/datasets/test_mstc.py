@@ -254,6 +254,14 @@ def test_masks_are_read_a_frame_at_a_time(tmp_path: Path):
     assert peak < 10 * height * width
 
 
+def test_the_published_tar_is_too_large_to_be_unpacked_unasked(tmp_path: Path):
+    (tmp_path / "shanghaitech.tar.gz").touch()
+    with pytest.raises(
+        DataError, match=r"\.tar\.gz is not a zip: unpack it, and give the folder shanghaitech"
+    ):
+        load(tmp_path / "shanghaitech.tar.gz")
+
+
 def test_missing_data_say_where_to_get_them(tmp_path: Path):
     for path, what in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "holds no ShanghaiTech Campus")):
         with pytest.raises(DataError) as caught:
