@@ -121,5 +121,6 @@ def test_there_is_nothing_to_read(tmp_path):
 
 
 def test_no_such_data_set():
-    with pytest.raises(ArgumentError, match=r"^there is no data set 'mnist': choose one of demo, "):
+    names = ", ".join(datasets.NAMES)
+    with pytest.raises(ArgumentError, match=rf"^there is no data set 'mnist': choose one of {names}$"):
         datasets.load("mnist")
