@@ -240,8 +240,8 @@ MASK = "screw/ground_truth/scratch_head/000_mask.png"
             published.encode(np.zeros((40, 40), np.uint8)),
             " marks nothing as defective: get it again, or",
         ),
-        (MASK, b"", " is not a picture, or only the start: get the file again"),
-        ("screw/train/good/000.png", b"", " is not a picture, or only the start: get the file again"),
+        (MASK, b"what?", " is not a picture, or only the start: get the file again"),
+        ("screw/train/good/000.png", b"what?", " is not a picture, or only the start: get the file again"),
     ],
 )
 def test_something_wrong_with_a_file(tmp_path: Path, files: Files, name: str, content: bytes, message: str):
