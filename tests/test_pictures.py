@@ -77,7 +77,7 @@ def test_nothing_is_read_before_it_is_asked_for(folder: Path):
     taken = iter(found)
     assert len(next(taken)) == 2
     assert len(next(taken)) == 2
-    with pytest.raises(DataError, match=r"e\.png is not a picture, or only the start: get the file again"):
+    with pytest.raises(DataError, match=r"e\.png is empty: get the file again"):
         next(taken)
 
 

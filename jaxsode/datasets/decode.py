@@ -1,42 +1,54 @@
-"""Encoded pictures → arrays of 8 bits, grey or RGB, resized by Pillow's bilinear filter (antialiased).
-
-Pixels are taken as they are stored: an EXIF orientation is not applied, because the masks are drawn on the
-stored pixels.
-"""
-
-import io
-import struct
+"""Encoded pictures → arrays of 8 bits, grey or RGB, resized by Pillow's bilinear filter (antialiased)."""
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from jaxsode.errors import DataError
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
-_REMEDY = "save it as grey or RGB, with 8 or 16 bits"
+from .preparation import RANGES, Preparation
+from .reading import REMEDY, Stored, read
+
+AS_STORED = Preparation()
+"""Squeezed, pixels as they are stored (masks are drawn on those), 65535 white in 16 bits."""
 
 
-def decode_picture(encoded: bytes, *, size: tuple[int, int], channels: int, where: str) -> np.ndarray:
+def decode_picture(
+    encoded: bytes,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    where: str,
+    preparation: Preparation = AS_STORED,
+    beside_mask: bool = False,
+) -> np.ndarray:
     """A picture file as uint8 (height, width, C).
 
     Args:
         encoded: the bytes of a file in any format that Pillow reads.
         size: (height, width) of the result.
         channels: C, 1 or 3. Colour becomes grey by ITU-R 601 luma; grey is repeated to three channels;
-            16-bit grey is scaled (65535 → 255); what is transparent is laid on black.
+            16 bits are scaled (the range's end → 255); what is transparent is laid on black.
         where: names the picture in messages.
+        preparation: see `Preparation`.
+        beside_mask: whether a mask belongs to it.
 
     Raises:
         DataError: the file is cut short, not a picture or too large, or its pixels are of a kind that
-            can't be read or has no known range.
+            can't be read, have no known range or exceed it, or would be turned away from its mask.
     """
-    resized = _resize(open_picture(encoded, channels=channels, where=where), size)
+    image = open_picture(
+        encoded, channels=channels, where=where, preparation=preparation, beside_mask=beside_mask
+    )
+    resized = preparation.resized(image, size)
     return resized if channels == 3 else resized[..., None]
 
 
-def decode_mask(encoded: bytes, *, size: tuple[int, int], where: str) -> np.ndarray:
+def decode_mask(
+    encoded: bytes, *, size: tuple[int, int], where: str, preparation: Preparation = AS_STORED
+) -> np.ndarray:
     """A mask file as uint8 (height, width): 255 is defective, 0 is good. Otherwise as `decode_picture`."""
-    return _resize(open_picture(encoded, channels=1, where=where), size)
+    image = open_mask(encoded, where=where, preparation=preparation)
+    return preparation.resized(image, size, edge=False)
 
 
 def check_pair(picture: bytes, mask: bytes, *, channels: int, where: tuple[str, str]) -> bool:
@@ -53,52 +65,83 @@ def check_pair(picture: bytes, mask: bytes, *, channels: int, where: tuple[str, 
     picture_name, mask_name = where
     size = open_picture(picture, channels=channels, where=picture_name).size
     image = open_picture(mask, channels=1, where=mask_name)
-    if image.size != size:
-        raise DataError(
-            f"{mask_name} is {image.height} × {image.width}, its picture {size[1]} × {size[0]} "
-            "(height × width): draw the mask on the picture's own pixels"
-        )
+    check_sizes(size[::-1], (image.height, image.width), mask_name)
     highest = int(np.asarray(image).max())
     if 0 < highest < 255:
         raise DataError(f"{mask_name} has no value above {highest}: mark what is defective by 255")
     return highest == 255
 
 
-def open_picture(encoded: bytes, *, channels: int, where: str) -> Image.Image:
-    """A picture file as a decoded Pillow image of 8 bits, mode "L" (C = 1) or "RGB" (C = 3)."""
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            image.load()
-    except UnidentifiedImageError as error:
-        if _is_tiff_of_unknown_pixels(encoded):
-            raise DataError(f"{where} is a TIFF of a kind that can't be read: {_REMEDY}") from error
-        raise DataError(f"{where} is not a picture, or only the start: get the file again") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{where} is too large: make it smaller, or cut it in tiles ({error})") from error
-    except _UNREADABLE as error:
-        raise DataError(f"{where} is cut short or damaged: get the file again ({error})") from error
-    try:
-        return _convert(image, "L" if channels == 1 else "RGB", where)
-    except ValueError as error:
-        raise DataError(f"{where} has pixels of mode {image.mode}: {_REMEDY}") from error
+def check_sizes(picture: tuple[int, int], mask: tuple[int, int], where: str) -> None:
+    """Refuse a mask of another size, both (height, width), than its picture's."""
+    if mask != picture:
+        raise DataError(
+            f"{where} is {mask[0]} × {mask[1]}, its picture {picture[0]} × {picture[1]} "
+            "(height × width): draw the mask on the picture's own pixels"
+        )
 
 
-def _is_tiff_of_unknown_pixels(encoded: bytes) -> bool:
-    """Whether the header is whole, and only says what Pillow has no mode for (64-bit numbers, say)."""
-    try:
-        TiffImagePlugin.TiffImageFile(io.BytesIO(encoded))
-    except SyntaxError as error:
-        return "unknown pixel mode" in str(error)
-    except _UNREADABLE:
-        pass
-    return False
+def open_picture(
+    encoded: bytes,
+    *,
+    channels: int,
+    where: str,
+    preparation: Preparation = AS_STORED,
+    beside_mask: bool = False,
+) -> Image.Image:
+    """A picture file as a decoded Pillow image of 8 bits, mode "L" (C = 1) or "RGB" (C = 3).
+
+    Args:
+        encoded, channels, where, preparation, beside_mask: see `decode_picture`.
+
+    Raises:
+        DataError: see `decode_picture`.
+    """
+    stored = read(encoded, where=where, max_pixels=preparation.max_pixels)
+    if beside_mask if preparation.upright else stored.is_turned:
+        check_not_turned(stored, where)
+    image = _converted(stored, "L" if channels == 1 else "RGB", where, preparation.range)
+    return stored.turned(image) if preparation.upright else image
 
 
-def _convert(image: Image.Image, mode: str, where: str) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Pillow's own conversion clips at 255: nearly everything would come out white
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+def open_mask(encoded: bytes, *, where: str, preparation: Preparation = AS_STORED) -> Image.Image:
+    """A mask file as a decoded Pillow image of mode "L".
+
+    Args:
+        encoded, where, preparation: see `decode_mask`.
+
+    Raises:
+        DataError: see `decode_picture`; or all that isn't black counts, and it is a JPEG, which has no black.
+    """
+    if not preparation.marked:
+        return open_picture(encoded, channels=1, where=where, preparation=preparation)
+    stored = read(encoded, where=where, max_pixels=preparation.max_pixels)
+    if stored.image.format in ("JPEG", "MPO"):
+        raise DataError(f"{where} is a JPEG, which blurs a mask's edges: draw the mask as a PNG")
+    check_not_turned(stored, where)
+    if stored.values is not None:
+        shown = stored.values
+    elif stored.image.mode == "I":
+        shown = np.asarray(stored.image)
+    else:
+        shown = np.asarray(_converted(stored, "RGB", where, None))
+    marks = shown != 0
+    return Image.fromarray((marks.any(-1) if marks.ndim == 3 else marks).astype(np.uint8) * 255)
+
+
+def check_not_turned(stored: Stored, where: str) -> None:
+    """Refuse a picture or mask that its EXIF orientation would turn away from the other."""
+    if stored.orientation != 1:
+        raise DataError(
+            f"{where} carries an EXIF orientation ({stored.orientation}), and picture and mask may be meant "
+            "on either side of it: save the picture as it is seen, without one, and draw the mask on that"
+        )
+
+
+def _converted(stored: Stored, mode: str, where: str, white: int | None) -> Image.Image:
+    image = stored.image
+    if stored.values is not None:
+        image = Image.fromarray(_of_8_bits(stored.values, white, where))
     elif image.mode in ("I", "F"):
         raise DataError(f"{where} has 32 bits a pixel, of no known range: save it with 8 or 16 bits")
     elif image.has_transparency_data:
@@ -106,9 +149,28 @@ def _convert(image: Image.Image, mode: str, where: str) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
     elif image.mode == "P":
         image = image.convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
+    try:
+        return image if image.mode == mode else image.convert(mode)
+    except ValueError as error:
+        raise DataError(f"{where} has pixels of mode {image.mode}: {REMEDY}") from error
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+def _of_8_bits(values: np.ndarray, white: int | None, where: str) -> np.ndarray:
+    """Scaled and rounded; Pillow's own conversion clips at 255, and nearly everything would come out white."""
+    if white is None:
+        raise DataError(
+            f"{where} has 16 bits, and cameras fill 10, 12, 14 or all of them: say what white is by range, "
+            f"one of {', '.join(map(str, RANGES))}, the same for all that one detector sees"
+        )
+    check_range(int(values.max()), white, where)
+    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+
+
+def check_range(highest: int, white: int, where: str) -> None:
+    """Refuse a picture of 16 bits with a value above what is white; nothing is clipped."""
+    if highest > white:
+        wider = min(end for end in RANGES if end >= highest)
+        raise DataError(
+            f"{where} has a value of {highest}, above the range that ends at {white}: give range {wider} to "
+            "all pictures and fit again, or leave it out"
+        )
