@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxsode.errors import ArgumentError, DataError
 
-from .decode import decode_mask, decode_picture
+from .decode import AS_STORED, decode_mask, open_picture
+from .preparation import Placing, Preparation
 
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done, and of how many."""
@@ -87,6 +88,8 @@ class Split:
     name: str  # of a fold, a category, a scene
     train: tuple[int, ...]  # good ones
     test: tuple[int, ...]
+    # Of `train`, where no good ones are set apart: their leave-one-out maps stand for those of unseen ones.
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +109,8 @@ class Dataset:
         licence: under which its pictures are published; None where there is nothing to say.
         notes: what a reader of its numbers must know, a sentence each: above all which of the published
             pictures are missing. They belong beside every result.
+        skipped: pictures that could not be used, and why; they belong there too.
+        preparation: how files become arrays, all but the size.
     """
 
     name: str
@@ -118,6 +123,8 @@ class Dataset:
     source: str
     licence: str | None = None
     notes: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    preparation: Preparation = AS_STORED
 
     def split(self, name: str) -> Split:
         """The split of this name.
@@ -131,7 +138,7 @@ class Dataset:
         split = self.splits[name]
         for indices, wanted in (
             (split.train, "good pictures to train on"),
-            (split.test, "pictures to test on"),
+            (split.test or split.left_out, "pictures to test on"),
         ):
             if not indices:
                 raise DataError(
@@ -146,9 +153,26 @@ class Dataset:
         Raises:
             DataError: the prepared data are damaged.
         """
-        where = f"{self.name}: picture {self.examples[index].name}"
-        encoded = self.records[index]["picture"]
-        return decode_picture(encoded, size=size or self.size, channels=self.channels, where=where)
+        return self.placed(index, size=size)[0]
+
+    def placed(self, index: int, *, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Placing]:
+        """Picture `index` as `picture` gives it, and where the original's pixels lie in it.
+
+        Raises:
+            DataError: the prepared data are damaged.
+        """
+        record = self.records[index]
+        image = open_picture(
+            record["picture"],
+            channels=self.channels,
+            where=f"{self.name}: picture {self.examples[index].name}",
+            preparation=self.preparation,
+            beside_mask=self.preparation.upright and bool(record.get("mask")),
+        )
+        size = size or self.size
+        pixels = self.preparation.resized(image, size)
+        placing = self.preparation.placing((image.height, image.width), size)
+        return pixels if self.channels == 3 else pixels[..., None], placing
 
     def mask(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """The mask of picture `index`, resized to `size` as the picture is, as uint8 (height, width).
@@ -165,5 +189,5 @@ class Dataset:
         example = self.examples[index]
         if encoded := self.records[index].get("mask"):
             where = f"{self.name}: mask of {example.name}"
-            return decode_mask(encoded, size=size or self.size, where=where)
+            return decode_mask(encoded, size=size or self.size, where=where, preparation=self.preparation)
         return None if example.defective else np.zeros(size or self.size, np.uint8)

@@ -100,7 +100,7 @@ def open_picture(
     stored = read(encoded, where=where, max_pixels=preparation.max_pixels)
     if beside_mask if preparation.upright else stored.is_turned:
         check_not_turned(stored, where)
-    image = _converted(stored, "L" if channels == 1 else "RGB", where, preparation.range)
+    image = converted(stored, "L" if channels == 1 else "RGB", where, preparation.range)
     return stored.turned(image) if preparation.upright else image
 
 
@@ -124,7 +124,7 @@ def open_mask(encoded: bytes, *, where: str, preparation: Preparation = AS_STORE
     elif stored.image.mode == "I":
         shown = np.asarray(stored.image)
     else:
-        shown = np.asarray(_converted(stored, "RGB", where, None))
+        shown = np.asarray(converted(stored, "RGB", where, None))
     marks = shown != 0
     return Image.fromarray((marks.any(-1) if marks.ndim == 3 else marks).astype(np.uint8) * 255)
 
@@ -138,7 +138,18 @@ def check_not_turned(stored: Stored, where: str) -> None:
         )
 
 
-def _converted(stored: Stored, mode: str, where: str, white: int | None) -> Image.Image:
+def converted(stored: Stored, mode: str, where: str, white: int | None) -> Image.Image:
+    """A decoded picture in 8 bits, not turned.
+
+    Args:
+        stored: as it was read.
+        mode: "L" or "RGB".
+        where: names it in messages.
+        white: the range of 16 bits, see `Preparation`.
+
+    Raises:
+        DataError: its pixels are of a kind that can't be read, have no known range or exceed it.
+    """
     image = stored.image
     if stored.values is not None:
         image = Image.fromarray(_of_8_bits(stored.values, white, where))

@@ -120,7 +120,7 @@ def fingerprint(files: Files, names: Iterable[str], *, decided: object) -> str:
     """
     digest = sha256(f"{decided!r}\n".encode())
     for name in names:
-        digest.update(f"{name}: {files.stamp(name)}\n".encode())
+        digest.update(f"{name}: {files.stamp(name)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from jaxsode.errors import ArgumentError
 
 from .dataset import Dataset, Progress
+from .preparation import Placing
 from .workers import in_order
 
 WORKERS = min(os.cpu_count() or 1, 8)
 
-_Decoded = tuple[np.ndarray, np.ndarray | None]  # a picture and its mask
+_Decoded = tuple[np.ndarray, Placing, np.ndarray | None]  # a picture, where it lies, and its mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Batch:
         indices: of the real rows, into `Dataset.examples`.
         masks: uint8 (B, height, width), or None where they weren't asked for.
         masked: bool (B,), False where a defective picture has no mask and its row of `masks` is 0; or None.
+        placings: of the real rows, where the originals lie; None where nobody says, and all of them count.
     """
 
     pictures: np.ndarray
@@ -34,6 +36,21 @@ class Batch:
     indices: tuple[int, ...]
     masks: np.ndarray | None = None
     masked: np.ndarray | None = None
+    placings: tuple[Placing, ...] | None = None
+
+    @property
+    def inside(self) -> np.ndarray | None:
+        """bool (B, height, width), False where a row is padding, to be neither fitted, scored nor evaluated;
+        None where there is none."""
+        whole = (0, 0, *self.pictures.shape[1:3])
+        if self.placings is None or all(placing.inside == whole for placing in self.placings):
+            return None
+        inside = np.zeros(self.pictures.shape[:3], bool)
+        repeated = [self.placings[-1]] * (len(inside) - len(self.placings))
+        for row, placing in zip(inside, [*self.placings, *repeated], strict=True):
+            top, left, bottom, right = placing.inside
+            row[top:bottom, left:right] = True
+        return inside
 
 
 def batches(
@@ -79,7 +96,7 @@ def batches(
 
     def decode(index: int) -> _Decoded:
         mask = dataset.mask(index, size=size) if with_masks else None
-        return dataset.picture(index, size=size), mask
+        return *dataset.placed(index, size=size), mask
 
     def generate() -> Generator[Batch, None, None]:
         decoded = in_order(decode, indices, workers=workers, ahead=batch_size * prefetch)
@@ -97,12 +114,13 @@ def batches(
 
 def _collate(decoded: list[_Decoded], indices: tuple[int, ...], batch_size: int, with_masks: bool) -> Batch:
     rows = [*decoded, *[decoded[-1]] * (batch_size - len(decoded))]
-    pictures = np.stack([picture for picture, _ in rows])
+    pictures = np.stack([picture for picture, _, _ in rows])
     masks = masked = None
     if with_masks:
         masks = np.zeros(pictures.shape[:3], np.uint8)
-        masked = np.array([mask is not None for _, mask in rows])
-        for row, (_, mask) in zip(masks, rows, strict=True):
+        masked = np.array([mask is not None for *_, mask in rows])
+        for row, (*_, mask) in zip(masks, rows, strict=True):
             if mask is not None:
                 row[:] = mask
-    return Batch(pictures, len(decoded), indices, masks, masked)
+    placings = tuple(placing for _, placing, _ in decoded)
+    return Batch(pictures, len(decoded), indices, masks, masked, placings)

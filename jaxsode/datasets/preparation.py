@@ -27,11 +27,13 @@ class Placing:
     """Where a picture's pixels lie once it is resized.
 
     Attributes:
+        original: its height and width, turned upright where that was asked for.
         box: top, left, bottom, right of the part of the original that is kept, in its pixels.
         inside: the rows and columns of the result that show it; what lies outside them is padding, and
             neither fitted, scored nor evaluated.
     """
 
+    original: tuple[int, int]
     box: tuple[float, float, float, float]
     inside: Rows
 
@@ -76,7 +78,7 @@ class Preparation:
             size: (height, width) that it is resized to.
         """
         (height, width), (to_height, to_width) = original, size
-        whole = Placing((0.0, 0.0, float(height), float(width)), (0, 0, to_height, to_width))
+        whole = Placing(original, (0.0, 0.0, float(height), float(width)), (0, 0, to_height, to_width))
         scales = to_height / height, to_width / width
         if self.resize == "squeeze" or math.isclose(*scales, rel_tol=1e-9):
             return whole
@@ -84,14 +86,14 @@ class Preparation:
             scale = max(scales)
             top, left = (height - to_height / scale) / 2, (width - to_width / scale) / 2
             top, left = max(top, 0.0), max(left, 0.0)
-            return Placing((top, left, height - top, width - left), whole.inside)
+            return Placing(original, (top, left, height - top, width - left), whole.inside)
         scale = min(scales)
         inner = (
             min(max(round(height * scale), 1), to_height),
             min(max(round(width * scale), 1), to_width),
         )
         top, left = (to_height - inner[0]) // 2, (to_width - inner[1]) // 2
-        return Placing(whole.box, (top, left, top + inner[0], left + inner[1]))
+        return Placing(original, whole.box, (top, left, top + inner[0], left + inner[1]))
 
     def resized(self, image: Image.Image, size: tuple[int, int], *, edge: bool = True) -> np.ndarray:
         """A picture at a size, by Pillow's bilinear filter (antialiased).

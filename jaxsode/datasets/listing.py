@@ -1,0 +1,121 @@
+"""What lies in a folder, however deep, and what of it is passed over, with the reason."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxsode.errors import DataError
+
+_SYSTEM = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
+
+HIDDEN, LEFTOVER = "hidden", "left by an operating system"
+LINKED, SPECIAL = "links to folders, which are not followed", "neither files nor folders"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files by name, with "/", in the order of their paths.
+
+    Attributes:
+        names: of files and of links to nothing.
+        skipped: names of what is passed over, and why; of a folder its own name alone.
+    """
+
+    names: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+
+def listed(folder: Path) -> Listing:
+    """List a folder and the folders in it. Links to folders are not followed.
+
+    Args:
+        folder: where.
+
+    Raises:
+        DataError: it, or a folder in it, can't be listed.
+    """
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    below = [""]
+    while below:
+        here = below.pop()
+        try:
+            with os.scandir(folder / here) as entries:
+                for entry in entries:
+                    name = f"{here}{entry.name}"
+                    if (reason := passed_over(entry.name)) is not None:
+                        skipped[name] = reason
+                    elif entry.is_dir():
+                        if entry.is_symlink():
+                            skipped[name] = LINKED
+                        else:
+                            below.append(f"{name}/")
+                    elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry)):
+                        names.append(name)
+                    else:
+                        skipped[name] = SPECIAL
+        except OSError as error:
+            raise DataError(
+                f"can't list {shown(str(folder / here))}: name a folder of pictures ({error.strerror})"
+            ) from error
+    return Listing(tuple(sorted(names, key=lambda name: name.split("/"))), skipped)
+
+
+def passed_over(name: str) -> str | None:
+    """Why a file or folder of this name, without its path, is no concern of ours; None if it may be one."""
+    if name.startswith("."):
+        return HIDDEN
+    return LEFTOVER if name.lower() in _SYSTEM else None
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed and stored: on one line, and what is not UTF-8 as \\xNN.
+
+    Args:
+        name: as Python gives it, undecodable bytes as surrogates.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in name)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class TreeFiles:
+    """A folder's files as `jaxsode.datasets.files.Files` has them, `names` being all that are listed."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        listing = listed(path)
+        self.names, self.skipped = listing.names, listing.skipped
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.path / name)
+
+    def stamp(self, name: str) -> str:
+        try:
+            status = (self.path / name).stat()
+        except OSError as error:
+            return f"can't be read: {error.strerror}"
+        # what unpacks or copies may set the first date back; the second one it can't
+        return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file.
+
+    Args:
+        path: of it.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = "a link to nothing" if path.is_symlink() and not path.exists() else error.strerror
+        raise DataError(f"can't read {shown(str(path))}: mend or remove it ({what})") from error
