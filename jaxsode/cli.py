@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "run": "fit on a data set's good pictures, score its test pictures, report",
+    "inspect": "say what a folder of pictures is taken for, before anything is computed",
     "convert": "turn a published file of weights into a safetensors file",
 }
 

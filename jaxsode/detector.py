@@ -267,10 +267,11 @@ class Detector:
                 in [0, 1]. Each N is compiled once: keep it the same from call to call.
 
         Returns:
-            (N, height, width) float32, ≥ 0; NaN at least where a pixel is not finite.
+            (N, height, width) float32, ≥ 0; NaN at least where a pixel is not finite, or where one of an
+            array of JAX's, which isn't waited for, lies outside [0, 1].
 
         Raises:
-            ArgumentError: pictures of another shape or type.
+            ArgumentError: pictures of another shape or type, or floats outside [0, 1].
         """
         return self.anomaly_map_of_features(extract_(self.backbone, self._checked(pictures)))
 

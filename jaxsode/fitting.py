@@ -25,7 +25,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.meshes import check_rows, rows_of
 from jaxsode.method import Method
-from jaxsode.pictures import own
+from jaxsode.pictures import SLACK, own
 from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
 
 FeatureMaps = tuple[jax.Array, ...]
@@ -88,7 +88,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
         pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
 
     Returns:
-        A (N, h, w, C) array for each scale, finest first; NaN around a pixel that is not finite.
+        A (N, h, w, C) array for each scale, finest first; NaN around a float outside [0, 1].
     """
     return extract_(backbone, own(pictures))
 
@@ -97,8 +97,8 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 def extract_(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     """`extract` of pictures that nobody else writes to: it copies nothing."""
     x = pictures.astype(jnp.float32)
-    # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
-    x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)
+    # What lies outside [0, 1] is made NaN: it would make a finite feature that means nothing.
+    x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where((x >= -SLACK) & (x <= 1 + SLACK), x, jnp.nan)
     return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 

@@ -4,12 +4,11 @@ On a CPU JAX may alias NumPy's memory, and it computes while the caller goes on.
 still write to, a camera's buffer or shared memory, is copied before the call returns.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,32 +16,82 @@ import numpy as np
 
 from jaxsode.errors import ArgumentError, DataError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from jaxsode.datasets.preparation import Preparation
+
 
 def own(array: Any) -> Any:
     """An array that nobody else can write to: a NumPy array is copied, one of JAX's is immutable."""
     return array if isinstance(array, jax.Array) else np.array(array, copy=True)
 
 
-def checked(pictures: Any) -> np.ndarray | jax.Array:
+SLACK = 1e-3
+"""How far outside [0, 1] a float may lie: what resizing by float arithmetic leaves."""
+
+
+def checked(pictures: Any, *, wait: bool = False) -> np.ndarray | jax.Array:
     """Pictures that a detector can take, in memory of their own.
 
     Args:
         pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1].
+        wait: whether to wait for an array of JAX's, to check its range. Without, it isn't waited for, and
+            what lies outside gives NaN (`fitting.extract_` sees to that).
 
     Returns:
         The same, uint8 or float32.
 
     Raises:
-        ArgumentError: another shape or type.
+        ArgumentError: another shape, type or range.
     """
-    array = pictures if isinstance(pictures, jax.Array) else np.asarray(pictures)
+    array = pictures if isinstance(pictures, jax.Array) else _array(pictures)
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or array.shape[0] == 0:
-        raise ArgumentError(f"pictures have shape {array.shape}: it must be (N, height, width, 3 or 1)")
+        first = array.ndim == 4 and array.shape[1] in (1, 3)
+        remedy = ": move the channels from the second axis to the last" if first else ""
+        raise ArgumentError(
+            f"pictures have shape {array.shape}: it must be (N, height, width, 3 or 1){remedy}"
+        )
     if array.dtype == np.uint8:
         return own(array)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ArgumentError(f"pictures are {array.dtype}: give uint8, or floats in [0, 1]")
-    return own(array).astype(np.float32)
+    array = own(array).astype(np.float32)
+    if isinstance(array, np.ndarray) or (wait and not isinstance(array, jax.core.Tracer)):
+        _check_range(array)
+    return array
+
+
+def _array(pictures: Any) -> np.ndarray:
+    """Not JAX's: of NumPy, of PyTorch on the CPU, a list of pictures of one size."""
+    remedy = "give its pictures alone, (N, height, width, 3 or 1)"
+    if isinstance(pictures, dict):
+        raise ArgumentError(f"a batch is a dict of {', '.join(map(str, pictures))}: {remedy}")
+    try:
+        array = np.asarray(pictures)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(pictures).__name__
+        what = f"a {kind} of {len(pictures)}" if isinstance(pictures, tuple | list) else f"a {kind}"
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(f"a batch is {what} and no one array: {remedy} ({reason})") from error
+    if array.dtype == object:
+        raise ArgumentError(f"a batch is a {type(pictures).__name__} and no array: {remedy}")
+    return array
+
+
+def _check_range(array: np.ndarray | jax.Array) -> None:
+    """What is not finite may pass: it comes out as NaN."""
+    xp = np if isinstance(array, np.ndarray) else jnp
+    lowest, highest = float(xp.min(array)), float(xp.max(array))
+    if not np.isfinite(lowest + highest):
+        finite = xp.where(xp.isfinite(array), array, np.float32(0))
+        lowest, highest = float(xp.min(finite)), float(xp.max(finite))
+    if lowest < -SLACK or highest > 1 + SLACK:
+        if lowest >= 0 and highest <= 255:
+            remedy = "divide them by 255, or give uint8"
+        else:
+            remedy = "don't normalise them, the backbone does"
+        raise ArgumentError(f"pictures are floats in {lowest:.4g} … {highest:.4g}, not in [0, 1]: {remedy}")
 
 
 def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:
@@ -56,7 +105,8 @@ def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int
     """
     rows = shape = None
     for batch in batches:
-        pictures = checked(getattr(batch, "pictures", batch))
+        # Only the first is waited for: who mistakes the range mistakes it in each.
+        pictures = checked(getattr(batch, "pictures", batch), wait=rows is None)
         valid = getattr(batch, "valid", len(pictures))
         if rows is None or shape is None:
             rows, shape = len(pictures), pictures.shape[1:]
@@ -72,33 +122,53 @@ def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int
 
 
 def batches(
-    folder: str | Path, *, size: tuple[int, int] | None = None, batch_size: int = 8
+    folder: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 8,
+    resize: Literal["squeeze", "crop", "pad"] = "squeeze",
+    range: int | None = None,
+    max_pixels: int | None = None,
 ) -> "FolderBatches":
     """The pictures of a folder and of the folders in it, a batch at a time: for `Detector.fit`, or to score.
 
     Every file counts whose suffix is that of a picture, as far as Pillow knows it, in the order of their
-    paths; hidden ones are skipped, links to folders not followed.
+    paths; hidden ones and what operating systems leave are skipped, links to folders not followed. They are
+    read by the rules of the data set `folder`: turned upright, nothing clipped.
 
     Args:
         folder: where they lie. Nothing is written there.
         size: (height, width) they are resized to; None takes them as they are, all of the first one's size.
         batch_size: pictures in each batch; the last has what is left.
+        resize: what becomes of another aspect, see `jaxsode.datasets.preparation.Preparation`.
+        range: what is white in files of 16 bits: 255, 1023, 4095, 16383 or 65535, the same for all that one
+            detector sees. None refuses such files.
+        max_pixels: a file of more is refused; by default 178,956,970.
 
     Returns:
         An iterable that reads the files anew each time, see `FolderBatches`.
 
     Raises:
-        ArgumentError: a number below its range.
+        ArgumentError: a number out of its range.
         DataError: no such folder, one that can't be listed, or one without pictures.
     """
+    from jaxsode.datasets.listing import listed  # late: the rest of this page needs no Pillow
+    from jaxsode.datasets.preparation import MAX_PIXELS, Preparation
+    from jaxsode.datasets.reading import suffixes
+
     if batch_size < 1:
         raise ArgumentError(f"batch_size is {batch_size}: it must be at least 1")
     if size is not None and min(size) < 1:
         raise ArgumentError(f"size is {size[0]} × {size[1]}: height and width must be at least 1")
-    files = _files(Path(folder))
+    preparation = Preparation(
+        resize, range, upright=True, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels
+    )
+    known = suffixes()
+    paths = (Path(folder, name) for name in listed(Path(folder)).names)
+    files = tuple(path for path in paths if path.suffix.lower() in known)
     if not files:
         raise DataError(f"{folder} has no pictures: name a folder that has, .png or .jpg for example")
-    return FolderBatches(files, size, batch_size)
+    return FolderBatches(files, size, batch_size, preparation)
 
 
 class FolderBatches:
@@ -110,18 +180,26 @@ class FolderBatches:
     Attributes:
         files: the pictures' paths, in order.
         batch_size: pictures in each batch but the last.
+        preparation: how they become arrays.
     """
 
-    def __init__(self, files: tuple[Path, ...], size: tuple[int, int] | None, batch_size: int):
+    def __init__(
+        self,
+        files: tuple[Path, ...],
+        size: tuple[int, int] | None,
+        batch_size: int,
+        preparation: "Preparation",
+    ):
         self.files = files
         self.batch_size = batch_size
+        self.preparation = preparation
         self._resized = size
 
     def __len__(self) -> int:
         return -(-len(self.files) // self.batch_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        from jaxsode.datasets.pipeline import WORKERS  # late: the rest of this page needs no Pillow
+        from jaxsode.datasets.pipeline import WORKERS
         from jaxsode.datasets.workers import in_order
 
         _ = self.size  # of the first picture, known before the threads ask for it
@@ -132,51 +210,39 @@ class FolderBatches:
         finally:
             decoded.close()
 
+    @property
+    def total(self) -> int:
+        """N, how many pictures there are in all."""
+        return len(self.files)
+
     @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of all."""
-        return self._resized or self._open(self.files[0]).shape[:2]
+        if self._resized is not None:
+            return self._resized
+        first = self._open(self.files[0])
+        return first.height, first.width
 
     def _decode(self, path: Path) -> np.ndarray:
+        image = self._open(path)
         if self._resized is not None:
-            from jaxsode.datasets.decode import decode_picture
-
-            return decode_picture(_read(path), size=self._resized, channels=3, where=str(path))
-        picture = self._open(path)
-        if picture.shape[:2] != self.size:
-            here, first = (f"{height} × {width}" for height, width in (picture.shape[:2], self.size))
+            return self.preparation.resized(image, self._resized)
+        if (image.height, image.width) != self.size:
+            first = f"{self.size[0]} × {self.size[1]}"
             raise ArgumentError(
-                f"{path} is {here} and {self.files[0]} {first} (height × width): give pictures of one size, "
-                "or the size that all are resized to"
+                f"{_shown(path)} is {image.height} × {image.width} and {_shown(self.files[0])} {first} "
+                "(height × width): give pictures of one size, or the size that all are resized to"
             )
-        return picture
+        return np.asarray(image)
 
-    @staticmethod
-    def _open(path: Path) -> np.ndarray:
+    def _open(self, path: Path) -> "Image":
         from jaxsode.datasets.decode import open_picture
+        from jaxsode.datasets.listing import read_file
 
-        return np.asarray(open_picture(_read(path), channels=3, where=str(path)))
-
-
-def _files(folder: Path) -> tuple[Path, ...]:
-    from PIL import Image
-
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-
-    def refuse(error: OSError) -> None:
-        raise DataError(
-            f"can't list {error.filename}: name a folder of pictures ({error.strerror})"
-        ) from error
-
-    found: list[Path] = []
-    for here, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
-        found += [Path(here, name) for name in names if not name.startswith(".")]
-    return tuple(sorted(path for path in found if path.suffix.lower() in suffixes))
+        return open_picture(read_file(path), channels=3, where=_shown(path), preparation=self.preparation)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"can't read {path}: mend or remove it ({error.strerror})") from error
+def _shown(path: Path) -> str:
+    from jaxsode.datasets.listing import shown
+
+    return shown(str(path))

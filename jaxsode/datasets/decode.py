@@ -63,9 +63,9 @@ def check_pair(picture: bytes, mask: bytes, *, channels: int, where: tuple[str, 
         DataError: either is unreadable, their sizes differ, or the mask isn't one of 0 and 255.
     """
     picture_name, mask_name = where
-    size = open_picture(picture, channels=channels, where=picture_name).size
+    shown = open_picture(picture, channels=channels, where=picture_name)
     image = open_picture(mask, channels=1, where=mask_name)
-    check_sizes(size[::-1], (image.height, image.width), mask_name)
+    check_sizes((shown.height, shown.width), (image.height, image.width), mask_name)
     highest = int(np.asarray(image).max())
     if 0 < highest < 255:
         raise DataError(f"{mask_name} has no value above {highest}: mark what is defective by 255")
@@ -167,7 +167,7 @@ def converted(stored: Stored, mode: str, where: str, white: int | None) -> Image
 
 
 def _of_8_bits(values: np.ndarray, white: int | None, where: str) -> np.ndarray:
-    """Scaled and rounded; Pillow's own conversion clips at 255, and nearly everything would come out white."""
+    """Scaled and rounded. Pillow's own conversion clips at 255: nearly everything would come out white."""
     if white is None:
         raise DataError(
             f"{where} has 16 bits, and cameras fill 10, 12, 14 or all of them: say what white is by range, "

@@ -77,7 +77,8 @@ def all_of(
     names = [name for entry in entries for name in (entry.picture, entry.mask) if name is not None]
     decided = (_VERSION, max_pixels, [(entry.kind == GOOD, entry.mask is not None) for entry in entries])
     key = fingerprint(files, names, decided=decided)
-    place = home() / "datasets" / "folder" / f"{sha256(os.fsencode(files.path.absolute())).hexdigest()[:16]}.json"
+    of_path = sha256(os.fsencode(files.path.absolute())).hexdigest()[:16]
+    place = home() / "datasets" / "folder" / f"{of_path}.json"
     found = _kept(place, key)
     if found is None:
         found = list(_examined(files, entries, max_pixels, stop, progress))
@@ -156,7 +157,8 @@ def _kept(place: Path, key: str) -> list[Found] | None:
 
 
 def _facts(page: dict[str, Any]) -> Facts:
-    return Facts(**page | {"size": tuple(page["size"])})
+    height, width = page.pop("size")
+    return Facts(size=(height, width), **page)
 
 
 def _keep(place: Path, key: str, found: Sequence[Found]) -> None:

@@ -1,4 +1,4 @@
-"""What a folder of pictures means: by a CSV, or by the names of its folders. The first that matches counts."""
+"""What the folders' names say of the pictures in them. The first layout that matches counts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,11 +64,10 @@ def of_folders(names: Sequence[str], *, where: str) -> Layout:
         for depth, folder in enumerate(folders := name.split("/")[:-1]):
             if folder.lower() in _TELLING or folder.lower() == GOOD:
                 inner = "/".join(folders[:depth]) or "."
+                it, perhaps = "/".join(folders[: depth + 1]), f", {shown(inner)} perhaps" if depth else ""
                 raise DataError(
-                    f"{where} has a folder {shown('/'.join(folders[: depth + 1]))}, and no layout says what its "
-                    f"pictures are: name the folder that holds good/ (or train/good/) itself"
-                    + (f", {shown(inner)} perhaps" if depth else "")
-                    + ", or add a CSV path,split,label,mask"
+                    f"{where} has a folder {shown(it)}, and no layout says what its pictures are: name the "
+                    f"folder that holds good/ or train/good/{perhaps}, or add a CSV path,split,label,mask"
                 )
     return Layout("plain pictures, all taken to be good", tuple(Entry(name, "", GOOD) for name in names), {})
 
@@ -127,7 +126,9 @@ def _masks(
     for mask in masks:
         stem = _stem(_below(mask, 1)).removesuffix("_mask")
         if other := by_stem.get(stem):
-            raise DataError(f"{where} has both {shown(other)} and {shown(mask)} as a mask: remove one of them")
+            raise DataError(
+                f"{where} has both {shown(other)} and {shown(mask)} as a mask: remove one of them"
+            )
         by_stem[stem] = mask
     of: dict[str, str] = {}
     taken: dict[str, str] = {}

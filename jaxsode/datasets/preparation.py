@@ -1,4 +1,4 @@
-"""From a picture's own pixels to those that are computed on, and back: the rules, each stored with what it gave."""
+"""From a picture's own pixels to those that are computed on, and back: the rules, stored with the results."""
 
 import math
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """A picture's file → its pixels as they were stored, by Pillow, and what it says of itself.
 
-Pillow is asked for more than its defaults give: 16 bits in colour (it keeps the higher 8), files beyond its own
-limit without its warning, and which files it only pretends to read.
+Pillow is asked for more than its defaults give: 16 bits in colour (it keeps the higher 8), files beyond its
+own limit without its warning, and which files it only pretends to read.
 """
 
 import io
@@ -19,7 +19,12 @@ REMEDY = "save it as grey or RGB, with 8 or 16 bits"
 _NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 # More than one image each, of which the first is the picture: a phone's photo, layers.
 _FIRST_COUNTS = frozenset({"MPO", "PSD"})
-_NOT_THIS = (SyntaxError, IndexError, TypeError, struct.error)  # by which a format says that it isn't its file
+_NOT_THIS = (
+    SyntaxError,
+    IndexError,
+    TypeError,
+    struct.error,
+)  # by which a format says that it isn't its file
 _UNREADABLE = (OSError, ValueError, EOFError, *_NOT_THIS)
 _ORIENTATION = 0x0112
 

@@ -16,6 +16,7 @@ DATASETS = {
     "kolektor2": "jaxsode.datasets.kolektor2",
     "mstc": "jaxsode.datasets.mstc",
     "mvtec_ad": "jaxsode.datasets.mvtec_ad",
+    "folder": "jaxsode.datasets.folder",
 }
 NAMES = tuple(DATASETS)
 

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from jaxsode.errors import DataError
 
-from .listing import shown
 from .layouts import GOOD, Entry
+from .listing import shown
 
 COLUMNS = ("path", "split", "label", "mask")
 _SPLITS = ("train", "test")
@@ -41,14 +41,13 @@ def text_of(content: bytes, where: str) -> str:
         raise DataError(f"{where} is not UTF-8: save it as CSV UTF-8") from error
 
 
-def entries(text: str, *, where: str, below: str, files: Collection[str]) -> list[Entry]:
+def entries(text: str, *, where: str, files: Collection[str]) -> list[Entry]:
     """The pictures that a CSV lists.
 
     Args:
         text: the CSV's.
         where: names it in messages.
-        below: the folder it lies in, "" or with a slash at its end; paths start there.
-        files: names of all files there are.
+        files: names of all files there are; paths start where the CSV lies.
 
     Raises:
         DataError: columns are missing, a file is, or a line contradicts itself or another.
@@ -64,8 +63,8 @@ def entries(text: str, *, where: str, below: str, files: Collection[str]) -> lis
 
     def file(value: str, line: str) -> str:
         for name in (value, value.replace("\\", "/")):
-            if (whole := below + name.removeprefix("./")) in known:
-                return whole
+            if (inner := name.removeprefix("./")) in known:
+                return inner
         raise DataError(
             f"{line} names {shown(value)}, which is not there: give its path from the CSV's folder, within it"
         )
@@ -87,7 +86,9 @@ def entries(text: str, *, where: str, below: str, files: Collection[str]) -> lis
             raise DataError(f"{line} has no label: write good, or the kind of defect")
         kind = GOOD if label.lower() == GOOD else label
         if split == "train" and kind != GOOD:
-            raise DataError(f"{line} trains on a picture of {shown(kind)}: train on good ones, test the others")
+            raise DataError(
+                f"{line} trains on a picture of {shown(kind)}: train on good ones, test the others"
+            )
         picture = file(path, line)
         if picture in found:
             raise DataError(f"{line} names {shown(path)} a second time: leave one of them")
