@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxsode.errors import ArgumentError, DataError
 
@@ -57,7 +58,7 @@ def checked(pictures: Any, *, wait: bool = False) -> np.ndarray | jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ArgumentError(f"pictures are {array.dtype}: give uint8, or floats in [0, 1]")
     array = own(array).astype(np.float32)
-    if isinstance(array, np.ndarray) or (wait and not isinstance(array, jax.core.Tracer)):
+    if isinstance(array, np.ndarray) or (wait and not isinstance(array, Tracer)):
         _check_range(array)
     return array
 

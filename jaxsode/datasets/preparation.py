@@ -1,6 +1,5 @@
 """From a picture's own pixels to those that are computed on, and back: the rules, stored with the results."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +33,7 @@ class Placing:
     """
 
     original: tuple[int, int]
-    box: tuple[float, float, float, float]
+    box: Rows
     inside: Rows
 
 
@@ -77,23 +76,14 @@ class Preparation:
             original: (height, width) of the picture, turned upright where that is asked for.
             size: (height, width) that it is resized to.
         """
-        (height, width), (to_height, to_width) = original, size
-        whole = Placing(original, (0.0, 0.0, float(height), float(width)), (0, 0, to_height, to_width))
-        scales = to_height / height, to_width / width
-        if self.resize == "squeeze" or math.isclose(*scales, rel_tol=1e-9):
+        whole = Placing(original, (0, 0, *original), (0, 0, *size))
+        scales = size[0] / original[0], size[1] / original[1]
+        if self.resize == "squeeze":
             return whole
         if self.resize == "crop":
-            scale = max(scales)
-            top, left = (height - to_height / scale) / 2, (width - to_width / scale) / 2
-            top, left = max(top, 0.0), max(left, 0.0)
-            return Placing(original, (top, left, height - top, width - left), whole.inside)
-        scale = min(scales)
-        inner = (
-            min(max(round(height * scale), 1), to_height),
-            min(max(round(width * scale), 1), to_width),
-        )
-        top, left = (to_height - inner[0]) // 2, (to_width - inner[1]) // 2
-        return Placing(original, whole.box, (top, left, top + inner[0], left + inner[1]))
+            kept = tuple(side / max(scales) for side in size)
+            return Placing(original, _middle(kept, original), whole.inside)
+        return Placing(original, whole.box, _middle(tuple(side * min(scales) for side in original), size))
 
     def resized(self, image: Image.Image, size: tuple[int, int], *, edge: bool = True) -> np.ndarray:
         """A picture at a size, by Pillow's bilinear filter (antialiased).
@@ -107,13 +97,12 @@ class Preparation:
             (height, width) or (height, width, 3) uint8.
         """
         placing = self.placing((image.height, image.width), size)
+        top, left, bottom, right = placing.box
+        if (bottom - top, right - left) != placing.original:
+            image = image.crop((left, top, right, bottom))
         top, left, bottom, right = placing.inside
         inner = (right - left, bottom - top)
-        if placing.box == (0, 0, image.height, image.width):
-            pixels = np.asarray(image.resize(inner, Image.Resampling.BILINEAR))
-        else:
-            y, x, y_end, x_end = placing.box
-            pixels = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box=(x, y, x_end, y_end)))
+        pixels = np.asarray(image.resize(inner, Image.Resampling.BILINEAR))
         if inner == (size[1], size[0]):
             return pixels
         around = [(top, size[0] - bottom), (left, size[1] - right)] + [(0, 0)] * (pixels.ndim - 2)
@@ -132,18 +121,15 @@ class Preparation:
         placing = self.placing(original, (anomaly_map.shape[0], anomaly_map.shape[1]))
         top, left, bottom, right = placing.inside
         inner = np.ascontiguousarray(anomaly_map[top:bottom, left:right], np.float32)
-        y, x, y_end, x_end = placing.box
-        first, last = (math.ceil(y), math.ceil(x)), (math.floor(y_end), math.floor(x_end))
-        scale = inner.shape[0] / (y_end - y), inner.shape[1] / (x_end - x)
-        box = (
-            (first[1] - x) * scale[1],
-            (first[0] - y) * scale[0],
-            min((last[1] - x) * scale[1], inner.shape[1]),
-            min((last[0] - y) * scale[0], inner.shape[0]),
-        )
         out = np.full(original, np.nan, np.float32)
-        grown = Image.fromarray(inner).resize(
-            (last[1] - first[1], last[0] - first[0]), Image.Resampling.BILINEAR, box=box
-        )
-        out[first[0] : last[0], first[1] : last[1]] = np.asarray(grown)
+        y, x, y_end, x_end = placing.box
+        grown = Image.fromarray(inner).resize((x_end - x, y_end - y), Image.Resampling.BILINEAR)
+        out[y:y_end, x:x_end] = np.asarray(grown)
         return out
+
+
+def _middle(sides: tuple[float, ...], of: tuple[int, int]) -> Rows:
+    """The middle of a picture of this size, its sides rounded to whole pixels, at least one."""
+    height, width = (min(max(round(side), 1), whole) for side, whole in zip(sides, of, strict=True))
+    top, left = (of[0] - height) // 2, (of[1] - width) // 2
+    return top, left, top + height, left + width

@@ -157,7 +157,6 @@ def test_a_tiff_cut_short_is_not_of_another_kind():
         decode_picture(tiff_of_float64()[:150], size=(4, 4), channels=1, where="it")
 
 
-
 def cut_short(format: str) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     whole = encoded(Image.fromarray(pixels), format)
