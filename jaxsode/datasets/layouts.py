@@ -63,8 +63,10 @@ def of_folders(names: Sequence[str], *, where: str) -> Layout:
     for name in names:
         for depth, folder in enumerate(folders := name.split("/")[:-1]):
             if folder.lower() in _TELLING or folder.lower() == GOOD:
-                inner = "/".join(folders[:depth]) or "."
-                it, perhaps = "/".join(folders[: depth + 1]), f", {shown(inner)} perhaps" if depth else ""
+                it = "/".join(folders[: depth + 1])
+                above = folders[:depth]
+                inner = "/".join(above[:-1] if above and above[-1].lower() == "train" else above)
+                perhaps = f", {shown(inner)} perhaps" if inner else ""
                 raise DataError(
                     f"{where} has a folder {shown(it)}, and no layout says what its pictures are: name the "
                     f"folder that holds good/ or train/good/{perhaps}, or add a CSV path,split,label,mask"
@@ -126,9 +128,7 @@ def _masks(
     for mask in masks:
         stem = _stem(_below(mask, 1)).removesuffix("_mask")
         if other := by_stem.get(stem):
-            raise DataError(
-                f"{where} has both {shown(other)} and {shown(mask)} as a mask: remove one of them"
-            )
+            raise DataError(f"{where} has masks {shown(other)} and {shown(mask)} of one name: remove one")
         by_stem[stem] = mask
     of: dict[str, str] = {}
     taken: dict[str, str] = {}

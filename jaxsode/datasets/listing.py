@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jaxsode.errors import DataError
 
+from .files import FolderFiles
+
 _SYSTEM = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 
 HIDDEN, LEFTOVER = "hidden", "left by an operating system"
@@ -85,8 +87,8 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-class TreeFiles:
-    """A folder's files as `jaxsode.datasets.files.Files` has them, `names` being all that are listed."""
+class TreeFiles(FolderFiles):
+    """The files of a folder and of the folders in it, `skipped` being what is passed over."""
 
     def __init__(self, path: Path):
         self.path = path
