@@ -125,7 +125,10 @@ class Detector:
         """
         method = _method(method, old)
         if pictures is None and isinstance(batches, Sequence):
-            pictures = sum(getattr(batch, "valid", None) or len(batch) for batch in batches)
+            pictures = sum(
+                getattr(batch, "valid", None) or (len(batch) if hasattr(batch, "__len__") else 0)
+                for batch in batches
+            )
         ready = padded(batches)
         first = next(ready, None)
         if first is None:

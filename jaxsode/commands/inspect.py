@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode inspect
     asked = tyro.cli(Inspect, prog=prog, args=arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        with bars(console) as progress:
+        progress = bars(console)
+        progress.disable = not console.is_terminal
+        with progress:
             task = progress.add_task("looking", total=None, visible=False)
 
             def looked(done: int, total: int) -> None:

@@ -50,7 +50,9 @@ def lines(
         by_reason = defaultdict(list)
         for name, reason in passed_over.items():
             by_reason[reason].append(name)
-        groups = (f"{len(found)} {reason} ({named(found)})" for reason, found in sorted(by_reason.items()))
+        groups = (
+            f"{len(found)} {reason} ({named(sorted(found))})" for reason, found in sorted(by_reason.items())
+        )
         said.append(f"passed over: {'; '.join(groups)}")
     return tuple(said)
 
