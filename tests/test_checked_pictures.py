@@ -7,6 +7,7 @@ import pytest
 from tiny import Tiny, pictures
 
 from jaxsode import Detector, Method
+from jaxsode import pictures as our_pictures
 from jaxsode.errors import ArgumentError, JaxsodeError
 from jaxsode.pictures import SLACK, checked
 
@@ -55,12 +56,17 @@ def test_jaxs_arrays_of_another_range(detector: Detector, kind: str):
         Detector.fit([jnp.asarray(FLOATS), wrong], Tiny.make(), METHOD)
 
 
-def test_scoring_jaxs_arrays_waits_for_none(detector: Detector):
-    """A transfer to the host would wait for all that the device has still to do."""
+def test_scoring_jaxs_arrays_waits_for_none(detector: Detector, monkeypatch: pytest.MonkeyPatch):
+    """Its lowest and highest, brought to the host, would wait for all that the device has still to do."""
+    looked_at: list[type] = []
+    monkeypatch.setattr(our_pictures, "_check_range", lambda array: looked_at.append(type(array)))
     held = jnp.asarray(FLOATS)
     detector.anomaly_map(held)
-    with jax.transfer_guard_device_to_host("disallow"):
-        detector.anomaly_map(held)
+    assert looked_at == []
+    detector.anomaly_map(FLOATS)
+    assert looked_at == [np.ndarray]
+    Detector.fit([held, held, held], Tiny.make(), METHOD)
+    assert len(looked_at) == 2  # the first of the fit
 
 
 def test_in_range_floats_and_bytes_agree(detector: Detector):

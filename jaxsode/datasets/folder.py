@@ -14,7 +14,7 @@ from jaxsode.errors import ArgumentError, DataError
 
 from . import facts as facts_of
 from . import layouts, sizes, table, understood
-from .dataset import Dataset, Example, Progress, Split
+from .dataset import Card, Dataset, Example, Progress, Split
 from .decode import check_range
 from .facts import Facts
 from .files import Files, ZipFiles
@@ -24,6 +24,7 @@ from .preparation import MAX_PIXELS, RANGES, Preparation, Resize
 from .reading import suffixes
 
 NAME = "folder"
+CARD = Card(NAME, channels=3, description="Pictures of your own, read where they lie.")
 ON_BAD = ("stop", "skip")
 
 
