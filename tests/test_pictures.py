@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_pictures import png_of_16_bits, with_orientation
 from PIL import Image
 from tiny import Tiny
 
 from jaxsode import Detector, Method
+from jaxsode.datasets.folder import load as load_folder
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.pictures import batches
 
@@ -113,3 +115,39 @@ def test_one_object_serves_a_fit_and_what_follows(folder: Path):
     assert detector.leave_one_out(good).shape == (5, 32, 24)
     same = Detector.fit([np.concatenate(list(good))], Tiny.make(), Method(k=2, epsilon=0.1))
     np.testing.assert_allclose(same.mean, detector.mean, atol=1e-6)
+
+
+def test_how_many_there_are_is_known_before_they_are_read(folder: Path):
+    found = batches(folder, batch_size=2)
+    assert (found.total, len(found)) == (5, 3)
+
+
+def test_they_are_read_as_the_data_set_folder_reads_them(tmp_path: Path):
+    """Turned upright, 16 bits by their range, cropped and padded alike."""
+    stored = with_orientation(tmp_path / "0.png", 6, size=(24, 32))
+    values = np.random.default_rng(0).integers(0, 1000, (32, 24, 3)).astype(np.uint16)
+    (tmp_path / "1.png").write_bytes(png_of_16_bits(values))
+    (batch,) = batches(tmp_path, range=1023)
+    np.testing.assert_array_equal(batch[0], np.rot90(stored, -1))
+    assert np.abs(batch[1] - values * 255.0 / 1023).max() <= 0.5 + 1e-9
+    for resize in ("squeeze", "crop", "pad"):
+        (batch,) = batches(tmp_path, size=(48, 48), resize=resize, range=1023)
+        own = load_folder(data_dir=tmp_path, size=(48, 48), resize=resize)
+        np.testing.assert_array_equal(batch, [own.picture(i) for i in range(2)])
+    with pytest.raises(DataError, match=r"1\.png has 16 bits, .*: say what white is by range, one of 255"):
+        list(batches(tmp_path))
+    with pytest.raises(DataError, match=r"1\.png has a value of 9\d\d, above the range that ends at 255"):
+        list(batches(tmp_path, range=255))
+    with pytest.raises(DataError, match=r"0\.png has 24 × 32 pixels .*more than max_pixels, 767"):
+        list(batches(tmp_path, max_pixels=767))
+
+
+def test_what_lies_about_is_passed_over(tmp_path: Path):
+    _draw(tmp_path / "a.png" / "b.PNG")
+    for name in (".DS_Store", "._b.png", "__MACOSX/b.png", "Thumbs.db", "x.h5"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    assert [path.name for path in batches(tmp_path).files] == ["b.PNG"]
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"^can't read .*gone\.png: mend or remove it \(a link to nothing\)$"):
+        list(batches(tmp_path))
