@@ -111,17 +111,18 @@ def _examined(
 def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
     where, encoded = shown(entry.picture), files.read(entry.picture)
     stored = read(encoded, where=where, max_pixels=preparation.max_pixels)
-    converted(stored, "RGB", where, preparation.range)
+    values = stored.values
+    is_grey = stored.image.mode in _GREY if values is None else values.ndim == 2
+    converted(stored, "L" if is_grey else "RGB", where, preparation.range)
     if entry.mask is not None:
         check_not_turned(stored, where)
         _check_mask(files, entry, entry.mask, stored.size, preparation)
-    values = stored.values
     return Facts(
         size=stored.size,
         mode=stored.image.mode if values is None else "L" if values.ndim == 2 else "RGB",
         bits=8 if values is None else 16,
         highest=0 if values is None else int(values.max()),
-        is_grey=stored.image.mode in _GREY if values is None else values.ndim == 2,
+        is_grey=is_grey,
         is_turned=stored.orientation != 1,
         digest=sha256(encoded).hexdigest(),
     )

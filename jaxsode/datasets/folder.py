@@ -131,6 +131,9 @@ class _Read:
             held = {good[i * len(good) // n] for i in range(n)} if good else set()
             good = [i for i in good if i not in held]
             test = sorted({*test, *held})
+        if not good and self.skipped:
+            first = next(iter(self.skipped.values()))
+            raise DataError(f"{self.source} has no good pictures that can be used: {first}")
         if not good:
             raise DataError(f"{self.source} has no good pictures to fit on: add some, or hold out fewer")
         left_out = good if hold_out is None and not apart and len(good) > 1 else []

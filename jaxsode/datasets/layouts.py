@@ -149,5 +149,5 @@ def _masks(
 def _others(names: Sequence[str], used: set[str], masks: Sequence[str], outside: str) -> dict[str, str]:
     of_masks = frozenset(masks)
     return {
-        name: "masks of no picture" if name in of_masks else outside for name in names if name not in used
+        name: "a mask of no picture" if name in of_masks else outside for name in names if name not in used
     }

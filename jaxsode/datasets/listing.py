@@ -12,7 +12,7 @@ from .files import FolderFiles
 _SYSTEM = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 
 HIDDEN, LEFTOVER = "hidden", "left by an operating system"
-LINKED, SPECIAL = "links to folders, which are not followed", "neither files nor folders"
+LINKED, SPECIAL = "a link to a folder, which is not followed", "neither a file nor a folder"
 
 
 @dataclass(frozen=True)

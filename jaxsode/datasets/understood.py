@@ -45,23 +45,26 @@ def lines(
     said += _pixels(names, facts, preparation, asked_range)
     said += _twins(names, facts, split)
     if skipped:
-        said.append(f"not used: {len(skipped)} pictures that can't be: {'; '.join(skipped.values())}")
+        said.append(f"can't be used: {len(skipped)}: {named(skipped.values(), between='; ')}")
     if passed_over:
         by_reason = defaultdict(list)
         for name, reason in passed_over.items():
             by_reason[reason].append(name)
-        groups = (
-            f"{len(found)} {reason} ({named(sorted(found))})" for reason, found in sorted(by_reason.items())
-        )
-        said.append(f"passed over: {'; '.join(groups)}")
+        for reason, found in sorted(by_reason.items()):
+            said.append(f"passed over, {reason}: {len(found)}: {named(sorted(found))}")
     return tuple(said)
 
 
-def named(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
+def named(names: Iterable[str], *, between: str = ", ") -> str:
+    """The first few names, and how many more there are.
+
+    Args:
+        names: any number.
+        between: two of them.
+    """
     names = list(names)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return between.join(names[:_NAMED]) + more
 
 
 def _split(examples: Sequence[Example], masked: Sequence[bool], split: Split) -> list[str]:
@@ -78,14 +81,14 @@ def _split(examples: Sequence[Example], masked: Sequence[bool], split: Split) ->
 
     in_order = sorted(kinds, key=lambda kind: (kind != "good", kind))
     groups = ", ".join(group(kind, kinds[kind]) for kind in in_order)
-    tested = f"tested on {len(split.test)}" + (groups and f": {groups}")
-    said = [f"fitted on {len(split.train)} good pictures; {tested}"]
+    tested = f"tested: {len(split.test)}" + (groups and f", {groups}")
+    said = [f"good pictures fitted: {len(split.train)}; {tested}"]
     if split.left_out:
         said.append(
             "no good pictures are set apart for testing: the maps of the fitted ones, each left out in turn, "
             "stand for those of unseen ones (--hold-out FRACTION sets some apart)"
         )
-    elif all(examples[index].defective for index in split.test):
+    elif defective and len(defective) == len(split.test):
         said.append("no good pictures to test on: one alone can't be left out; no metric can be computed")
     if not defective:
         said.append("no defective pictures: no metric can be computed")

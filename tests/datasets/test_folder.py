@@ -56,7 +56,7 @@ def test_mvtecs_layout(mvtec: Path):
     (mvtec / "x.png").unlink()
     assert dataset.notes == (
         f"{mvtec}: MVTec's (train/good, test/KIND, ground_truth/KIND)",
-        "fitted on 3 good pictures; tested on 3: 1 good, 2 crack (1 with masks)",
+        "good pictures fitted: 3; tested: 3, 1 good, 2 crack (1 with masks)",
         "1 of 2 defective pictures have no mask: test/crack/001",
         "sizes: 6 of 32 × 24 (height × width); resized to 336 × 256",
         "6 enlarged more than four times, 32 × 24 for one: train/good/000, train/good/001, train/good/002, "
@@ -89,7 +89,7 @@ def test_masks_lie_as_the_pictures_do(tmp_path: Path):
     assert all(dataset.mask(i) is not None for i in range(len(dataset.examples)))
     assert kinds(dataset)["bad/2"] == "bad"
     assert dataset.notes[1] == (
-        "fitted on 4 good pictures; tested on 3: 1 bad (1 with masks), 2 scratch (2 with masks)"
+        "good pictures fitted: 4; tested: 3, 1 bad (1 with masks), 2 scratch (2 with masks)"
     )
 
 
@@ -110,7 +110,7 @@ def test_good_alone_and_what_lies_beside_it(tmp_path: Path):
     assert parts(dataset) == (good, [], good)
     assert dataset.notes[0] == f"{tmp_path}: good/ alone"
     assert dataset.notes[3] == "no defective pictures: no metric can be computed"
-    assert dataset.notes[-1] == "passed over: 1 outside good/, bad/ and masks/ (ng/0.png)"
+    assert dataset.notes[-1] == "passed over, outside good/, bad/ and masks/: 1: ng/0.png"
 
 
 def test_plain_pictures_are_all_good_however_deep(tmp_path: Path):
@@ -159,7 +159,7 @@ def test_masks_that_may_be_of_several(tmp_path: Path):
 def test_masks_of_no_picture_are_named(tmp_path: Path):
     good_and_bad(tmp_path)
     draw_mask(tmp_path / "masks" / "dent" / "7.png")
-    assert load(tmp_path).notes[-1] == "passed over: 1 masks of no picture (masks/dent/7.png)"
+    assert load(tmp_path).notes[-1] == "passed over, a mask of no picture: 1: masks/dent/7.png"
 
 
 @pytest.mark.parametrize(("fraction", "held"), [(0.5, [0, 2]), (0.25, [0]), (0.01, [0]), (0.75, [0, 1, 2])])
@@ -223,8 +223,9 @@ def test_a_csv_comes_first(listed, options: dict):
     assert parts(dataset) == (["p/2", "p/0"], ["p/1", "p/3"], [])
     assert kinds(dataset)["p/1"] == "crack"
     assert dataset.notes[0] == f"{folder}: as split.csv says"
-    assert dataset.notes[-1] == (
-        "passed over: 1 not in the CSV (bad/unlisted.png); 1 without a picture's suffix (prices.csv)"
+    assert dataset.notes[-2:] == (
+        "passed over, not in the CSV: 1: bad/unlisted.png",
+        "passed over, without a picture's suffix: 1: prices.csv",
     )
     assert parts(load(folder / "split.csv")) == parts(dataset)
 

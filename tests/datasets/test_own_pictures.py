@@ -79,7 +79,7 @@ def test_a_test_picture_that_passes_the_range(tmp_path: Path, capsys: Capture):
     line = "bad/0.png has a value of 4096, above the range that ends at 4095: give range 16383 to all "
     line += "pictures and fit again, or leave it out"
     assert refused(capsys, tmp_path, "--on-bad-picture", "stop") == f"{line} (in {tmp_path})"
-    assert f"not used: 1 pictures that can't be: {line}" in inspected(capsys, tmp_path)
+    assert f"can't be used: 1: {line}" in inspected(capsys, tmp_path)
     dataset = folder.load(data_dir=tmp_path, range=16383)
     assert dataset.preparation.range == 16383
     assert (
@@ -220,13 +220,14 @@ def test_what_lies_about(tmp_path: Path, capsys: Capture):
     (tmp_path / "more").symlink_to(tmp_path / "d.png")
     os.mkfifo(tmp_path / "pipe.png")
     lines = inspected(capsys, tmp_path)
-    assert lines[0] == "fitted on 4 good pictures; tested on 0"
-    assert lines[-1] == (
-        "passed over: 3 hidden (.DS_Store, ._a.PNG, .cache); "
-        "2 left by an operating system (Thumbs.db, __MACOSX); "
-        "1 links to folders, which are not followed (more); 1 neither files nor folders (pipe.png); "
-        "2 without a picture's suffix (notes.txt, w.h5)"
-    )
+    assert lines[0] == "good pictures fitted: 4; tested: 0"
+    assert lines[-5:] == [
+        "passed over, a link to a folder, which is not followed: 1: more",
+        "passed over, hidden: 3: .DS_Store, ._a.PNG, .cache",
+        "passed over, left by an operating system: 2: Thumbs.db, __MACOSX",
+        "passed over, neither a file nor a folder: 1: pipe.png",
+        "passed over, without a picture's suffix: 2: notes.txt, w.h5",
+    ]
     names = [example.name for example in folder.load(data_dir=tmp_path).examples]
     assert names == ["a", "b", "c", "d.png/e"]
 
@@ -277,8 +278,8 @@ def test_a_bad_picture_stops_or_is_named(tmp_path: Path, capsys: Capture, kind: 
     assert stopped.endswith(f"(in {tmp_path}; --on-bad-picture skip goes on without it)")
     for _ in range(2):  # also when it is known from before
         lines = inspected(capsys, tmp_path)
-        assert lines[0] == "fitted on 2 good pictures; tested on 0"
-        assert lines[-1].startswith(f"not used: 1 pictures that can't be: {line}")
+        assert lines[0] == "good pictures fitted: 2; tested: 0"
+        assert lines[-1].startswith(f"can't be used: 1: {line}")
     assert refused(capsys, tmp_path, "--on-bad-picture", "stop") == stopped
     with pytest.raises(DataError):
         datasets.load("folder", data_dir=tmp_path)  # which stops unless told otherwise
@@ -337,7 +338,7 @@ def test_twins_sizes_and_counts_before_anything_is_computed(tmp_path: Path, caps
     assert inspect.main([str(tmp_path), "--hold-out", "0.5", "--size", "64", "48"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path}: good/ and bad/ with masks/",
-        "fitted on 2 good pictures; tested on 4: 2 good, 2 scratch (2 with masks)",
+        "good pictures fitted: 2; tested: 4, 2 good, 2 scratch (2 with masks)",
         "sizes: 6 of 32 × 24 (height × width); resized to 64 × 48",
         "pixels: 6 RGB of 8 bits",
     ]
