@@ -296,9 +296,8 @@ def test_max_pixels_is_an_option(tmp_path: Path, capsys: Capture):
 def test_no_good_picture_can_be_used(tmp_path: Path, capsys: Capture):
     good_and_bad(tmp_path, good=1)
     (tmp_path / "good" / "0.png").write_bytes(b"")
-    assert (
-        refused(capsys, tmp_path) == f"{tmp_path} has no good pictures to fit on: add some, or hold out fewer"
-    )
+    line = f"{tmp_path} has no good pictures that can be used: good/0.png is empty: get the file again"
+    assert refused(capsys, tmp_path) == line
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.png", "grün.png".encode(), b"a\nb.png", b"x [red] %s.png"])
