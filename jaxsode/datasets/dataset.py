@@ -167,7 +167,7 @@ class Dataset:
             channels=self.channels,
             where=f"{self.name}: picture {self.examples[index].name}",
             preparation=self.preparation,
-            beside_mask=self.preparation.upright and bool(record.get("mask")),
+            beside_mask="mask" in record,
         )
         size = size or self.size
         pixels = self.preparation.resized(image, size)

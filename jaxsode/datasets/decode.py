@@ -97,7 +97,7 @@ def open_picture(
     Raises:
         DataError: see `decode_picture`.
     """
-    stored = read(encoded, where=where, max_pixels=preparation.max_pixels)
+    stored = read(encoded, where=where, max_pixels=preparation.max_pixels, oriented=preparation.upright)
     if beside_mask if preparation.upright else stored.is_turned:
         check_not_turned(stored, where)
     image = converted(stored, "L" if channels == 1 else "RGB", where, preparation.range)
@@ -154,7 +154,9 @@ def converted(stored: Stored, mode: str, where: str, white: int | None) -> Image
     if stored.values is not None:
         image = Image.fromarray(_of_8_bits(stored.values, white, where))
     elif image.mode in ("I", "F"):
-        raise DataError(f"{where} has 32 bits a pixel, of no known range: save it with 8 or 16 bits")
+        raise DataError(
+            f"{where} has 32 bits a pixel, or signed ones, of no known range: save it with 8 or 16 bits"
+        )
     elif image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)

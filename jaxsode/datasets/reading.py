@@ -82,13 +82,14 @@ def suffixes() -> frozenset[str]:
     return frozenset(s for s, kind in readable if kind in Image.OPEN and kind not in _NO_PICTURES)
 
 
-def read(encoded: bytes, *, where: str, max_pixels: int) -> Stored:
+def read(encoded: bytes, *, where: str, max_pixels: int, oriented: bool = True) -> Stored:
     """Decode a file.
 
     Args:
         encoded: its bytes.
         where: names it in messages.
         max_pixels: refused if it has more.
+        oriented: whether its EXIF data are looked at; if not, and it is no TIFF, its orientation is 1.
 
     Raises:
         DataError: it is empty, cut short, no picture, several pictures or too large, or its pixels are of a
@@ -104,7 +105,7 @@ def read(encoded: bytes, *, where: str, max_pixels: int) -> Stored:
         values = _of_16_bits(image, encoded, where)
         image.load()
         if orientation is None:
-            orientation = image.getexif().get(_ORIENTATION, 1)
+            orientation = image.getexif().get(_ORIENTATION, 1) if oriented else 1
     except _UNREADABLE as error:
         raise DataError(f"{where} is cut short or damaged: get the file again ({error})") from error
     return Stored(image, values, orientation if orientation in _TURNS else 1, is_turned=tags is not None)

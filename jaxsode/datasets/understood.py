@@ -89,7 +89,10 @@ def _split(examples: Sequence[Example], masked: Sequence[bool], split: Split) ->
             "stand for those of unseen ones (--hold-out FRACTION sets some apart)"
         )
     elif defective and len(defective) == len(split.test):
-        said.append("no good pictures to test on, and one alone can't be left out: only the metrics of pixels can be computed")
+        said.append(
+            "no good pictures to test on, and one alone can't be left out: only the metrics of pixels can be "
+            "computed"
+        )
     if not defective:
         said.append("no defective pictures: no metric can be computed")
     elif len(without) == len(defective):

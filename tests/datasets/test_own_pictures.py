@@ -261,7 +261,7 @@ BAD = {
     ),
     "float": (
         lambda p: p.write_bytes(encoded(np.ones((8, 8), np.float32), "TIFF")),
-        "x.png has 32 bits a pixel, of no known range: save it with 8 or 16 bits",
+        "x.png has 32 bits a pixel, or signed ones, of no known range: save it with 8 or 16 bits",
     ),
 }
 

@@ -189,7 +189,7 @@ def test_masks_that_are_refused():
         DataError, match=r"^it is a JPEG, which blurs a mask's edges: draw the mask as a PNG$"
     ):
         decode_mask(encoded(TRUTH * 255, "JPEG"), size=(8, 8), where="it", preparation=MARKED)
-    with pytest.raises(DataError, match=r"^it has 32 bits a pixel, of no known range"):
+    with pytest.raises(DataError, match=r"^it has 32 bits a pixel, or signed ones, of no known range"):
         decode_mask(encoded(TRUTH.astype(np.float32), "TIFF"), size=(8, 8), where="it", preparation=MARKED)
 
 
