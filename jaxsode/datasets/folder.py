@@ -17,9 +17,9 @@ from . import layouts, sizes, table, understood
 from .dataset import Card, Dataset, Example, Progress, Split
 from .decode import check_range
 from .facts import Facts
-from .files import Files, ZipFiles
+from .files import Files
 from .layouts import GOOD, Entry, Layout
-from .listing import TreeFiles, passed_over, shown
+from .listing import TreeFiles, UnpackedFiles, passed_over, shown
 from .preparation import MAX_PIXELS, RANGES, Preparation, Resize
 from .reading import suffixes
 
@@ -172,23 +172,6 @@ def _out_of_range(where: str, each: Facts, white: int | None) -> str | None:
     return None
 
 
-class _Zip(ZipFiles):
-    """A zip's files by their names within the one folder that it holds, if it holds but one."""
-
-    def __init__(self, path: Path):
-        super().__init__(path, "pack it again, or give the folder")
-        tops = {top for name in self.names if passed_over(top := name.split("/")[0]) is None}
-        self._top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in self.names) else ""
-        own = (name.removeprefix(self._top) for name in self.names if name.startswith(self._top))
-        self.names = tuple(sorted(own, key=lambda name: name.split("/")))
-
-    def read(self, name: str) -> bytes:
-        return super().read(self._top + name)
-
-    def stamp(self, name: str) -> str:
-        return super().stamp(self._top + name)
-
-
 def _files(path: Path) -> tuple[Files, dict[str, str], str | None]:
     """The files, what else lies there and why it doesn't count, and the name of the CSV if one was named."""
     if path.is_dir():
@@ -196,7 +179,7 @@ def _files(path: Path) -> tuple[Files, dict[str, str], str | None]:
         return files, dict(files.skipped), None
     suffix = path.suffix.lower()
     if path.is_file() and suffix == ".zip":
-        return _Zip(path), {}, None
+        return UnpackedFiles(path), {}, None
     if path.is_file() and suffix == ".csv":
         files = TreeFiles(path.parent)
         return files, dict(files.skipped), path.name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxsode.errors import DataError
 
-from .files import FolderFiles
+from .files import FolderFiles, ZipFiles, stamp
 
 _SYSTEM = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 
@@ -100,11 +100,26 @@ class TreeFiles(FolderFiles):
 
     def stamp(self, name: str) -> str:
         try:
-            status = (self.path / name).stat()
-        except OSError as error:
-            return f"can't be read: {error.strerror}"
-        # what unpacks or copies may set the first date back; the second one it can't
-        return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
+            return stamp(self.path / name)
+        except DataError as error:
+            return str(error)  # what is wrong with it is said when it is read
+
+
+class UnpackedFiles(ZipFiles):
+    """A zip's files by their names within the one folder that it holds, if it holds but one."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "pack it again, or give the folder")
+        tops = {top for name in self.names if passed_over(top := name.split("/")[0]) is None}
+        self._top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in self.names) else ""
+        own = (name.removeprefix(self._top) for name in self.names if name.startswith(self._top))
+        self.names = tuple(sorted(own, key=lambda name: name.split("/")))
+
+    def read(self, name: str) -> bytes:
+        return super().read(self._top + name)
+
+    def stamp(self, name: str) -> str:
+        return super().stamp(self._top + name)
 
 
 def read_file(path: Path) -> bytes:

@@ -282,7 +282,12 @@ def test_a_zip(mvtec: Path, tmp_path_factory: pytest.TempPathFactory):
         for picture in sorted(mvtec.rglob("*.png")):
             file.write(picture, f"part/{picture.relative_to(mvtec)}")
         file.writestr("__MACOSX/part/._000.png", b"no picture")
+    windows = path.with_name("windows.zip")
+    with zipfile.ZipFile(windows, "w") as file:
+        for picture in sorted(mvtec.rglob("*.png")):
+            file.writestr("part\\" + str(picture.relative_to(mvtec)).replace("/", "\\"), picture.read_bytes())
     dataset = load(path)
+    assert parts(load(windows)) == parts(dataset)
     assert parts(dataset) == parts(load(mvtec))
     for ours, theirs in zip(
         batches(dataset, range(6), batch_size=6), batches(load(mvtec), range(6), batch_size=6), strict=True
