@@ -98,7 +98,7 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
             whole=whole,
             label=f"{path} does not fit {name}",
         )
-        return Weights(tensors, path.name, readers.sha256(path))
+        return Weights(tensors, path.name, readers.sha256(*readers.files(path)))
     if description.name != name:
         raise WeightsError(f"{path} holds weights of {description.name}, not of {name}: give one of {name}")
     tensors = readers.read(path)

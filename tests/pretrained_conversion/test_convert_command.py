@@ -85,7 +85,7 @@ def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(tmp_path, caps
     (tmp_path / "cut.pth").write_bytes(pth.read_bytes()[:1000])
     for arguments, words in [
         (["resnet34", "--from", pth], "does not fit resnet34"),
-        (["resnet18", "--from", tmp_path / "shallow.pth"], "missing layer2.0.conv1.weight"),
+        (["resnet18", "--from", tmp_path / "shallow.pth"], "missing: layer2.0.conv1.weight"),
         (["resnet18", "--from", tmp_path / "cut.pth"], "cut short"),
         (["resnet18", "--from", tmp_path / "none.pth"], "No such file"),
         (["resnet18", "--from", pth, "--layers", 7], "layers"),
