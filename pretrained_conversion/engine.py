@@ -103,10 +103,9 @@ def _prefixes_of_all(tensors: Mapping[str, np.ndarray]) -> Iterator[dict[str, np
     part of.
     """
     tensors = dict(tensors)
-    if "n_averaged" in tensors and all(
-        name.startswith("module.") for name in tensors if name != "n_averaged"
-    ):
-        del tensors["n_averaged"]  # the counter of PyTorch's AveragedModel
+    others = tensors.keys() - {"n_averaged"}
+    if others and all(name.startswith("module.") for name in others):
+        tensors.pop("n_averaged", None)  # the counter of PyTorch's AveragedModel
     while True:
         yield tensors
         first, dot, _ = next(iter(tensors), "").partition(".")

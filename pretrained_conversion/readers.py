@@ -48,16 +48,16 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of a file of weights by name.
 
     Args:
-        path: a PyTorch state dict or a training script's checkpoint with one in it (`.pth`, zip or legacy; read
-            without PyTorch), `.safetensors`, `.npz`, or the index of several such files beside it
+        path: a PyTorch state dict or a training script's checkpoint with one in it (`.pth`, zip or legacy;
+            read without PyTorch), `.safetensors`, `.npz`, or the index of several such files beside it
             (`model.safetensors.index.json`).
 
     Returns:
         Arrays of the file's own shapes and dtypes (bfloat16 is ml_dtypes'); they may be read-only views.
 
     Raises:
-        WeightsError: missing, empty, cut short, damaged, of unknown format, or without a state dict. What a
-            `.pth` in the zip format or a `.npz` holds is checked against their CRC-32; other formats have none.
+        WeightsError: missing, empty, cut short, damaged, of unknown format, or without a state dict. A `.npz`
+            and a `.pth` in the zip format are checked by their CRC-32; the other formats have none.
     """
     path = Path(path)
     kind = file_format(path)
@@ -140,10 +140,8 @@ def _index(path: Path) -> tuple[dict[str, str], list[Path]]:
         where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(where.values()))
         plain = bool(names) and all(Path(name).name == name for name in names)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is no index of weights, or damaged: give the file with weights"
-        ) from error
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is no index of weights, or damaged: give the weights' file") from error
     if not plain:
         raise WeightsError(f"{path} names no files, or files in other folders: get it again")
     return where, [path.with_name(name) for name in names]

@@ -58,7 +58,7 @@ class _Tensor(NamedTuple):
 
 
 class _Unknown:
-    """Stands for whatever a pickle asks for beside tensors: lets all be done to it, and does and keeps nothing."""
+    """Stands for whatever else a pickle asks for: lets all be done to it, and does and keeps nothing."""
 
     path = ""
 
@@ -224,7 +224,7 @@ def _state_dict(found: Any, path: Path) -> dict[str, _Tensor]:
 
 
 def _wrapped(found: dict[Any, Any]) -> dict[Any, Any] | None:
-    """The state dict in a training script's dict: by its name there, or the only one; None if there is none."""
+    """The state dict in a training script's dict, by its name there or as the only one; else None."""
     for key in _WRAPPERS:
         if isinstance(inner := dict.get(found, key), dict):
             return inner
