@@ -65,7 +65,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         if kind == "shards":
             return _read_shards(path)
         if kind == "safetensors":
-            return _read_safetensors(path)
+            return of_safetensors(path.read_bytes(), path)
         if kind == "npz":
             return _read_npz(path)
         if kind == "torch zip":
@@ -167,10 +167,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def of_safetensors(content: bytes, path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors in the bytes of a `.safetensors`; messages name its path."""
     # the library's own NumPy front end has no bfloat16
     tensors = {}
-    for name, tensor in safetensors.deserialize(path.read_bytes()):
+    for name, tensor in safetensors.deserialize(content):
         if tensor["dtype"] not in _SAFETENSORS_DTYPES:
             raise WeightsError(f"{path}: {name} has dtype {tensor['dtype']}, which no backbone of ours uses")
         dtype = np.dtype(_SAFETENSORS_DTYPES[tensor["dtype"]])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxsode.backbones import registry
-from jaxsode.backbones.download import Progress, Unreachable, download
+from jaxsode.backbones.download import Progress, Unreachable, download, locked
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.backbones.publishers import ADDRESSES, PACKAGES, Package
 from jaxsode.errors import WeightsError
@@ -71,7 +71,9 @@ def find(
     if name in PACKAGES:
         return from_file(name, _packaged(name, PACKAGES[name]), leaves=leaves)
     if name in ADDRESSES:
-        _download(name, cached, progress)
+        with locked(cached.parent):
+            if not cached.exists():  # another process may have made it meanwhile
+                _download(name, cached, progress)
         return from_file(name, cached, leaves=leaves)
     raise WeightsError(f"no publisher of weights for {name} is known: pass --weights FILE")
 
@@ -89,8 +91,8 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
     """
     path = Path(path)
     whole = _whole(name, registry.BACKBONES.get(name))
-    description = converted.describe(path)
-    if description is None:
+    ours = converted.read(path)
+    if ours is None:
         tensors = engine.convert(
             readers.read(path),
             name_maps=(*NAME_MAPS.get(name, ()), FOLDED),
@@ -99,9 +101,9 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
             label=f"{path} does not fit {name}",
         )
         return Weights(tensors, path.name, readers.sha256(*readers.files(path)))
+    description, tensors = ours
     if description.name != name:
         raise WeightsError(f"{path} holds weights of {description.name}, not of {name}: give one of {name}")
-    tensors = readers.read(path)
     account = engine.check(tensors, leaves=leaves, whole=whole)
     if account.problems:
         raise WeightsError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import os
 import pickle
 import shutil
@@ -213,6 +214,63 @@ def test_a_download_is_converted_whole_cached_and_used_again(publish, cache, mon
     assert description.mean == backbone.normalisation.mean
     shutil.rmtree(folder)
     assert_seed(backbones.load(NAME, layers=(4,)), 7, layers=(4,))
+
+
+def test_four_at_once_download_once(publish, cache, monkeypatch):
+    folder, address = publish
+    save(folder / "net-0.safetensors", folded(7, layers=ALL))
+    monkeypatch.setitem(ADDRESSES, NAME, (address("net-0.safetensors"),))
+    ends, found = [], []
+
+    def load():
+        found.append(backbones.load(NAME, progress=lambda done, total: ends.append(done == total)))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for backbone in found:
+        assert_seed(backbone, 7)
+    assert sum(ends) == 1
+    assert [file.name for file in cache.iterdir()] == ["resnet18.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_of_a_cached_file_are_all_noticed(tmp_path, cache):
+    name = "mobilenet_v3_small"
+    cache.mkdir()
+    file = cache / f"{name}.safetensors"
+    convert_file(name, save(tmp_path / "net.safetensors", folded(5, name=name)), file)
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(0)
+    bits = [*rng.integers(0, 8 * header, 200), *rng.integers(0, 8 * len(content), 800)]
+    for bit in map(int, bits):
+        with file.open("r+b") as opened:
+            opened.seek(bit // 8)
+            opened.write(bytes([content[bit // 8] ^ 1 << bit % 8]))
+        assert "it is the cached file: delete it and run again" in refused(name=name)
+        with file.open("r+b") as opened:
+            opened.seek(bit // 8)
+            opened.write(content[bit // 8 : bit // 8 + 1])
+    backbones.load(name)
+
+
+def test_shards_are_one_file_and_their_checksum_is_of_all(tmp_path):
+    tensors = folded(3)
+    first = {name: tensor for name, tensor in tensors.items() if name.startswith("layer1")}
+    save(tmp_path / "a-1.safetensors", first)
+    save(tmp_path / "a-2.safetensors", {name: t for name, t in tensors.items() if name not in first})
+    index = tmp_path / "a.safetensors.index.json"
+    where = {name: f"a-{1 if name in first else 2}.safetensors" for name in tensors}
+    index.write_text(json.dumps({"weight_map": where}))
+    assert_seed(backbones.load(NAME, weights=index), 3)
+    leaves = weights.shapes(backbones.create(NAME))
+    before = weights.find(NAME, weights=index, leaves=leaves).sha256
+    save(tmp_path / "a-1.safetensors", {name: tensor + 1 for name, tensor in first.items()})
+    assert weights.find(NAME, weights=index, leaves=leaves).sha256 != before
 
 
 def test_a_second_address_serves_where_the_first_can_not_be_reached(publish, cache, monkeypatch):
