@@ -1,7 +1,7 @@
 """The file we write: safetensors under our own names and layout, which says what it holds, with a checksum.
 
-The checksum stands in the file's own metadata: the CRC-32 of all bytes but its own digits, which notices every
-change of up to 32 bits in a row. Checking takes a quarter of a second a GB, a twentieth of loading.
+The checksum stands in the file's own metadata: the CRC-32 of all bytes but its own digits, which notices
+every change of up to 32 bits in a row. Checking takes a quarter of a second a GB, a twentieth of loading.
 """
 
 import json
