@@ -1,5 +1,6 @@
 """A published file of weights → ours, as `jaxsode convert` makes it."""
 
+import os
 from pathlib import Path
 
 from jaxsode.backbones import registry, weights
@@ -32,7 +33,7 @@ def convert_file(
         WeightsError: the source is missing, damaged, or does not hold just what it should.
         OutputError: `out` exists or can't be written.
     """
-    if Path(out).exists() and not overwrite:
+    if os.path.exists(out) and not overwrite:
         raise OutputError(f"{out} exists already: choose another name, or overwrite it with --overwrite")
     backbone = registry.create(name, layers=layers)
     found = weights.from_file(name, source, leaves=weights.shapes(backbone))

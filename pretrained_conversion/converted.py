@@ -4,6 +4,7 @@ The checksum stands in the file's own metadata: the CRC-32 of all bytes but its 
 every change of up to 32 bits in a row. Checking takes a quarter of a second a GB, a twentieth of loading.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -55,7 +56,7 @@ def write(
         OutputError: there is such a file and `overwrite` is False, or it can't be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise OutputError(f"{path} exists already: choose another name, or overwrite it with --overwrite")
     metadata = {
         "format": _FORMAT,
@@ -78,7 +79,8 @@ def write(
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror}; choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # told above, whatever it is
+            temporary.unlink()
 
 
 def read(path: str | Path) -> tuple[Description, dict[str, np.ndarray]] | None:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def find(
     if weights is not None:
         return from_file(name, weights, leaves=leaves)
     cached = home() / "weights" / f"{name}.safetensors"
-    if cached.exists():
+    if os.path.exists(cached):
         try:
             return from_file(name, cached, leaves=leaves)
         except WeightsError as error:

@@ -16,13 +16,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode convert
         description="Turn a published file of weights into a safetensors file for jaxsode.",
     )
     parser.add_argument("name", choices=registry.BACKBONES, metavar="NAME", help="%(choices)s")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        required=True,
-        metavar="SOURCE",
-        help=".pth, .safetensors (or the index of shards), folded .npz",
-    )
+    sources = ".pth, .safetensors (or the index of its shards) or folded .npz"
+    parser.add_argument("--from", dest="source", required=True, metavar="SOURCE", help=sources)
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     parser.add_argument(
         "--layers", nargs="+", type=int, help="layers that the file shall serve (default: the backbone's)"

@@ -95,6 +95,9 @@ def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(tmp_path, caps
         assert complaint.startswith("error: ")
         assert words in complaint
         assert not out.exists()
+    code, _, complaint = command(capsys, "resnet18", "--from", pth, "--out", tmp_path / ("n" * 300))
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert "too long" in complaint
 
 
 def test_an_existing_file_is_kept_before_anything_is_read(tmp_path, capsys):

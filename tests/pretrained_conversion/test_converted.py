@@ -74,6 +74,8 @@ def test_a_write_killed_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch)
 def test_a_disk_that_can_not_be_written(tmp_path):
     with pytest.raises(OutputError, match=r"can't write .*No such file or directory"):
         converted.write(tmp_path / "none" / "net.safetensors", TENSORS, DESCRIPTION)
+    with pytest.raises(OutputError, match=r"can't write .*File name too long"):
+        converted.write(tmp_path / ("n" * 300), TENSORS, DESCRIPTION)
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputError, match=r"can't write .*taken.*directory"):
         converted.write(tmp_path / "taken", TENSORS, DESCRIPTION, overwrite=True)
