@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxsode.backbones import registry
-from jaxsode.backbones.download import Progress, Unreachable, download, locked
+from jaxsode.backbones.download import Progress, Unreachable, download
+from jaxsode.backbones.lock import locked
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.backbones.publishers import ADDRESSES, PACKAGES, Package
 from jaxsode.errors import WeightsError
@@ -142,6 +143,8 @@ def _download(name: str, cached: Path, progress: Progress | None) -> None:
     failures = []
     for address in ADDRESSES[name]:
         fetched = cached.parent / f"{name}-{address.url.rpartition('/')[2]}"
+        if not address.sha256:  # nothing would tell if what is left of another day were of another file
+            fetched.with_name(f"{fetched.name}.part").unlink(missing_ok=True)
         try:
             download(address.url, fetched, sha256=address.sha256, progress=progress)
         except Unreachable as error:

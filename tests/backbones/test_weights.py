@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import threading
+import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -235,6 +236,28 @@ def test_four_at_once_download_once(publish, cache, monkeypatch):
         assert_seed(backbone, 7)
     assert sum(ends) == 1
     assert [file.name for file in cache.iterdir()] == ["resnet18.safetensors"]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_what_is_left_of_a_download_is_resumed_only_where_a_checksum_guards_it(
+    publish, cache, monkeypatch, checked
+):
+    folder, address = publish
+    save(folder / "net-0.safetensors", folded(7, layers=ALL))
+    monkeypatch.setitem(ADDRESSES, NAME, (address("net-0.safetensors", sha256=None if checked else ""),))
+    cache.mkdir()
+    content = (folder / "net-0.safetensors").read_bytes()
+    (cache / f"{NAME}-net-0.safetensors.part").write_bytes(content[: len(content) // 2])
+    asked = []
+    plain = urllib.request.urlopen
+
+    def noted(request, **options):
+        asked.append(request.has_header("Range"))
+        return plain(request, **options)
+
+    monkeypatch.setattr(urllib.request, "urlopen", noted)
+    assert_seed(backbones.load(NAME), 7)
+    assert asked == [checked]
 
 
 @pytest.mark.slow
