@@ -104,6 +104,7 @@ def noise(environment: Mapping[str, Any]) -> list[str]:
     if environment["commit"] is None:
         found.append("no commit")
     elif environment["commit"].endswith("+"):
-        changed = environment.get("changes") or []
-        found.append(f"uncommitted changes{f' in {len(changed)} files' if changed else ''}")
+        files = len(environment.get("changes") or ())
+        how_many = f", {files} file{'s' if files > 1 else ''}" if files else ""
+        found.append(f"uncommitted changes{how_many}")
     return found

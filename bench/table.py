@@ -22,7 +22,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     columns = COLUMNS[content["suite"]]
     lines = [f"### {heading(content)}", ""]
     if noisy := noise(content["environment"]):
-        lines += [f"**Noisy, or no commit's**: {'; '.join(noisy)}.", ""]
+        lines += [f"**Not by the bench's rule**: {'; '.join(noisy)}.", ""]
     lines += ["| " + " | ".join(heading for heading, _ in columns) + " |"]
     lines += ["| " + " | ".join("---" for _ in columns) + " |"]
     rows = content["derived"].get("summary", content["rows"])
