@@ -6,6 +6,7 @@ Nothing but NumPy is imported before the measurement asks for it, so that a peak
 import importlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def measure(function: str, *, gigabytes: float, **arguments: Any) -> dict[str, A
     if jax.default_backend() != "cpu":
         gigabytes = math.inf
     command = [sys.executable, "-m", "bench.child", function, json.dumps(arguments), str(gigabytes)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # Unfiltered, or the last line of an error of JAX's is about its own traceback.
+    surroundings = os.environ | {"JAX_TRACEBACK_FILTERING": "off"}
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False)
     if done.returncode < 0:
         raise ChildFailed(f"ended by signal {-done.returncode} with {gigabytes:g} GB to use")
     if done.returncode:
@@ -56,7 +59,7 @@ def measure(function: str, *, gigabytes: float, **arguments: Any) -> dict[str, A
         memory = [line for line in lines if _OUT_OF_MEMORY.search(line)]
         if memory:
             raise ChildFailed(f"needs more than {gigabytes:g} GB ({memory[-1].strip()[:200]})")
-        raise ChildFailed((lines or ["no message"])[-1])
+        raise ChildFailed((lines or [f"ended with exit code {done.returncode}, without a word"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

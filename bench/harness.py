@@ -156,10 +156,13 @@ def race(
 
     Raises:
         TooSlow: the rounds would take longer than the limit.
-        BenchError: fewer rounds than `ROUNDS`, or something was compiled while it was timed.
+        BenchError: fewer rounds than `ROUNDS`, two contenders of one name, or something was compiled while it
+            was timed.
     """
     if rounds < ROUNDS:
         raise BenchError(f"{rounds} rounds have no spread: give at least {ROUNDS}")
+    if len({contender.name for contender in contenders}) < len(contenders):
+        raise BenchError("two contenders have the same name")
     warm = {contender.name: warm_up(contender) for contender in contenders}
     calls = {name: max(1, min(1000, math.ceil(least_s / w.warm_s))) for name, w in warm.items()}
     expected = rounds * sum(calls[name] * w.warm_s for name, w in warm.items())
@@ -201,6 +204,7 @@ def warm_up(contender: Contender) -> WarmUp:
 def _timed(contender: Contender, calls: int) -> float:
     """Seconds of one call, the mean of so many; garbage is collected before, not meanwhile."""
     gc.collect(1)  # what earlier calls left behind is young still; all that the libraries made is not
+    collecting = gc.isenabled()
     gc.disable()
     try:
         if contender.prepare is not None:
@@ -212,7 +216,8 @@ def _timed(contender: Contender, calls: int) -> float:
         contender.wait(result)
         return (time.perf_counter() - start) / calls
     finally:
-        gc.enable()
+        if collecting:
+            gc.enable()
 
 
 def _prepared(contender: Contender, arguments: tuple[Any, ...]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib  # pyright: ignore[reportMissingImports]
-from cycler import cycler  # pyright: ignore[reportMissingImports]
+from matplotlib import cycler  # pyright: ignore[reportMissingImports]
 from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
 from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
 from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]

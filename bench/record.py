@@ -3,7 +3,6 @@
 import importlib
 import importlib.metadata
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,10 @@ from typing import Any
 
 import jax
 
+from bench import quiet
+from bench.harness import BenchError
 from jaxsode.experiment.record import environment
+from jaxsode.home import home
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "anomalib", "timm", "scikit-learn", "optax")
@@ -21,19 +23,19 @@ PACKAGES = ("torch", "torchvision", "anomalib", "timm", "scikit-learn", "optax")
 
 @dataclass
 class Result:
-    """Written again after every row, so that a run that is cut off leaves what it had found.
+    """Written again after every row, so that a run that is cut off leaves what it had found, as `.partial`.
 
     Attributes:
         suite: its name.
         options: what it was asked for.
         folder: where the file goes.
-        quiet: print nothing.
+        silent: print nothing.
     """
 
     suite: str
     options: dict[str, Any]
     folder: Path = FOLDER
-    quiet: bool = False
+    silent: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     agreement: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
@@ -42,15 +44,54 @@ class Result:
     def __post_init__(self) -> None:
         self.environment = surroundings()
         self.started = datetime.now()
-        if (load := self.environment["load_average"] or 0) > (_cores() or 1) / 2:
-            self._say(f"this machine is busy already: load average {load:.1f} on {_cores()} cores")
         self.path = _unused(self.folder, f"{self.suite}-{_slug(device())}-{self.started:%Y-%m-%d}")
+
+    def begin(self, *, strict: bool, quick: bool = False) -> None:
+        """Note how quiet the machine is.
+
+        Args:
+            strict: wait a little for a load to fall, and measure nothing where it does not.
+            quick: a small reference product.
+
+        Raises:
+            BenchError: strict, and it is noisy, or the code is no commit's.
+        """
+        patience = quiet.PATIENCE_S if strict and self.environment["changes"] == [] else 0.0
+        self.environment["load_average"] = quiet.load_average(patience, say=self._say)
+        before = quiet.reference_gflop_s(quick=quick)
+        reference = {"before": before, "best": self._best(before, quick)}
+        self.environment["reference_gflop_s"] = reference
+        if noise := quiet.noise(self.environment | {"reference_gflop_s": reference | {"after": before}}):
+            if strict:
+                raise BenchError(f"{'; '.join(noise)}: nothing is measured; see to it, or give --allow-noisy")
+            self._say(f"this will be no result: {'; '.join(noise)}")
+
+    def end(self, *, strict: bool, quick: bool = False) -> Path:
+        """Write the file, once it is known that the machine was as quiet in the end.
+
+        Raises:
+            BenchError: strict, and it was not; what was found is kept as `.partial`.
+        """
+        after = quiet.reference_gflop_s(quick=quick)
+        self.environment["reference_gflop_s"] |= {"after": after, "best": self._best(after, quick)}
+        self._keep()
+        if strict and (noise := quiet.noise(self.environment)):
+            raise BenchError(
+                f"{'; '.join(noise)}: no result; what was found is in {self.partial}: run again on a quiet "
+                "machine, or give --allow-noisy"
+            )
+        return self.save()
+
+    @property
+    def partial(self) -> Path:
+        """Where the file is until it is a result."""
+        return self.path.with_name(f"{self.path.name}.partial")
 
     def row(self, **values: Any) -> None:
         """One measurement."""
         self.rows.append(values)
         self._say(" · ".join(_short(name, value) for name, value in values.items() if _brief(value)))
-        self.save()
+        self._keep()
 
     def agreed(self, what: str, error: float, tolerance: float) -> None:
         """How far a contender was from the referee."""
@@ -61,7 +102,7 @@ class Result:
         reason = (str(why).splitlines() or [type(why).__name__])[0]
         self.left_out.append({"what": what, "why": reason})
         self._say(f"left out: {what}: {reason}")
-        self.save()
+        self._keep()
 
     def optional(self, module: str, what: str) -> ModuleType | None:
         """A module that may not be there, or may not work; if so, what is left out is said."""
@@ -73,6 +114,11 @@ class Result:
 
     def save(self) -> Path:
         """Write the file, all of it or nothing."""
+        self._keep()
+        self.partial.replace(self.path)
+        return self.path
+
+    def _keep(self) -> None:
         content = {
             "suite": self.suite,
             "date": self.started.isoformat(timespec="seconds"),
@@ -85,13 +131,16 @@ class Result:
             "rows": self.rows,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-        partial.replace(self.path)
-        return self.path
+        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        self.partial.write_text(text, encoding="utf-8")
+
+    def _best(self, rate: float, quick: bool) -> float:
+        of_jaxlib = f"jaxlib {self.environment['versions']['jaxlib']}{', quick' if quick else ''}"
+        machine = f"{device()}, {quiet.cores()} cores, {of_jaxlib}"
+        return quiet.best_gflop_s(machine, rate, home() / "bench" / "best.json")
 
     def _say(self, line: str) -> None:
-        if not self.quiet:
+        if not self.silent:
             print(f"[{self.suite}] {line}", flush=True)
 
 
@@ -101,15 +150,18 @@ def surroundings() -> dict[str, Any]:
     found["versions"] |= {name: _version(name) for name in PACKAGES}
     found["platform"] = jax.default_backend()
     found["dtype"] = "float32"
-    found["threads"] = {"usable_cores": _cores()}
+    found["threads"] = {"usable_cores": quiet.cores()}
     try:
         import torch
 
         found["threads"]["torch"] = torch.get_num_threads()
         found["versions"]["torch"] = torch.__version__
-    except ImportError:
-        pass  # its version is None
-    found["load_average"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    except Exception:  # not there, or broken: said when a peer asks for it
+        pass
+    found["load_average"] = quiet.load_average()
+    found["changes"] = quiet.changes()
+    if found["commit"] is not None and found["changes"] == []:
+        found["commit"] = found["commit"].removesuffix("+")  # only results of other suites are new
     return found
 
 
@@ -122,13 +174,9 @@ def device() -> str:
 def _unused(folder: Path, name: str) -> Path:
     """No earlier result of the day is overwritten."""
     path, number = folder / f"{name}.json", 2
-    while path.exists():
+    while path.exists() or path.with_name(f"{path.name}.partial").exists():
         path, number = folder / f"{name}-{number}.json", number + 1
     return path
-
-
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _slug(name: str) -> str:

@@ -40,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite.quick(options)
     asked = {name: _plain(value) for name, value in vars(options).items() if name not in ("suite", "results")}
     result = Result(options.suite, asked, options.results or (QUICK if options.quick else FOLDER))
+    strict = not (options.quick or options.allow_noisy)
     try:
+        result.begin(strict=strict, quick=options.quick)
         suite.run(options, result)
+        path = result.end(strict=strict, quick=options.quick)
     except (BenchError, JaxsodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    path = result.save()
     from bench import table
 
     print(table.markdown(table.read(path)))
@@ -70,6 +72,11 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? Into runs/bench/")
     parser.add_argument("--rounds", type=int, default=5, help="of each timing, at least 5")
     parser.add_argument("--minutes", type=float, default=6.0, help="after which nothing new is begun")
+    parser.add_argument(
+        "--allow-noisy",
+        action="store_true",
+        help="measure on a busy machine, or code that is no commit's; tables mark the result",
+    )
     parser.add_argument("--results", type=Path, help="folder of the JSON")
 
 

@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.quiet import noise
+
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a result's file."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """A heading, the table, what was derived from it, what was left out, and what it ran on."""
     columns = COLUMNS[content["suite"]]
     lines = [f"### {heading(content)}", ""]
+    if noisy := noise(content["environment"]):
+        lines += [f"**Not by the bench's rule**: {'; '.join(noisy)}.", ""]
     lines += ["| " + " | ".join(heading for heading, _ in columns) + " |"]
     lines += ["| " + " | ".join("---" for _ in columns) + " |"]
     rows = content["derived"].get("summary", content["rows"])

@@ -207,7 +207,8 @@ class Detector:
             state: of a kind that the method's precision is made from, moments on the grid as a rule. A
                 scatter of moments is used up: the whitener takes its memory. Packed, as a detector keeps
                 them, they stay.
-            backbone, W: that it was gathered with.
+            backbone: that it was gathered with.
+            W: likewise, (F, k).
             method: see `fit`; what its embedding was, for the record. Full rank is made from what there is.
             size: (height, width) of the pictures.
             keep_moments: see `fit`.

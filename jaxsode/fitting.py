@@ -95,7 +95,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 
 @jax.jit
 def extract_(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
-    """`extract` of pictures that nobody else writes to: it copies nothing."""
+    """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
     x = pictures.astype(jnp.float32)
     # What lies outside [0, 1] is made NaN: it would make a finite feature that means nothing.
     x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where((x >= -SLACK) & (x <= 1 + SLACK), x, jnp.nan)

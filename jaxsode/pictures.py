@@ -99,7 +99,8 @@ def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int
     """Pictures and how many of them count, every batch as large as the first.
 
     Args:
-        batches: of pictures, or of objects with `pictures` and `valid`; none larger than the first.
+        batches: of pictures (N, height, width, C), or of objects with `pictures` and `valid`; none larger
+            than the first.
 
     Raises:
         ArgumentError: a batch of another size, or larger than the first.

@@ -158,6 +158,7 @@ def page_of(
 
 
 def network_arrays(backbone: Backbone, W: jax.Array) -> dict[str, jax.Array]:
+    """A backbone's arrays by number, and W (F, k)."""
     leaves = {f"backbone-{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(backbone))}
     return leaves | {"W": W}
 

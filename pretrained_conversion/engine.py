@@ -1,6 +1,6 @@
 """Tensors under a publisher's names → the leaves of a backbone, nothing missing and nothing left over."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -30,7 +30,9 @@ class Account:
 
     def __str__(self) -> str:
         parts = {"missing": self.missing, "unexpected": self.unexpected, "wrong": self.wrong}
-        return "; ".join(f"{label} {_shortened(names)}" for label, names in parts.items() if names)
+        return "; ".join(
+            f"{len(names)} {label}: {_shortened(names)}" for label, names in parts.items() if names
+        )
 
 
 def convert(
@@ -42,6 +44,8 @@ def convert(
     label: str = "the weights",
 ) -> dict[str, np.ndarray]:
     """Parameters of a backbone out of a checkpoint, by the first name map that accounts for everything.
+
+    A prefix that all names have in common is no part of them.
 
     Args:
         tensors: the checkpoint, output channels first (OIHW), any floating dtype.
@@ -57,14 +61,24 @@ def convert(
         WeightsError: no map fits; lists what is missing, unexpected or of the wrong shape by the closest one.
     """
     whole = {**(whole or {}), **leaves}
-    accounts = []
-    for name_map in name_maps:
-        account = _account(tensors, name_map, leaves, whole)
-        if not account.problems:
-            return _convert(tensors, name_map, leaves, label)
-        accounts.append((name_map.name, account))
-    if not accounts:
+    name_maps = tuple(name_maps)
+    if not name_maps:
         raise WeightsError(f"{label}: there is no name map for this backbone")
+    accounts = []
+    for inner in _prefixes_of_all(tensors):
+        for name_map in name_maps:
+            account = _account(inner, name_map, leaves, whole)
+            if not account.problems:
+                return _convert(inner, name_map, leaves, label)
+            accounts.append((name_map.name, account))
+    for name_map in name_maps:
+        if prefix := _prefix_of_some(tensors, name_map, leaves, whole):
+            count = sum(name.startswith(prefix) for name in tensors)
+            others = _shortened(sorted(name for name in tensors if not name.startswith(prefix)))
+            raise WeightsError(
+                f"{label}: a prefix is the trouble, {prefix!r} before {count} names but not before {others}; "
+                "save the state_dict() of that part alone"
+            )
     name, account = min(accounts, key=lambda found: (len(found[1].unexpected), found[1].problems))
     raise WeightsError(f"{label} (read as {name}): {account}; give weights of this very model")
 
@@ -80,6 +94,43 @@ def check(tensors: Mapping[str, np.ndarray], *, leaves: Shapes, whole: Shapes) -
             if name in tensors and tensors[name].shape != shape
         ),
     )
+
+
+def _prefixes_of_all(tensors: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """The tensors as they are, then without what all names begin with, component by component.
+
+    `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` and `backbone.` of what a network was
+    part of.
+    """
+    tensors = dict(tensors)
+    others = tensors.keys() - {"n_averaged"}
+    if others and all(name.startswith("module.") for name in others):
+        tensors.pop("n_averaged", None)  # the counter of PyTorch's AveragedModel
+    while True:
+        yield tensors
+        first, dot, _ = next(iter(tensors), "").partition(".")
+        if not dot or not all(name.startswith(f"{first}.") for name in tensors):
+            return
+        tensors = {name.removeprefix(f"{first}."): tensor for name, tensor in tensors.items()}
+
+
+def _prefix_of_some(
+    tensors: Mapping[str, np.ndarray], name_map: NameMap, leaves: Shapes, whole: Shapes
+) -> str | None:
+    """What the names of the tensors that are needed begin with, all of them, though other names do not."""
+    module = next(iter(_kernels(leaves)))
+    source = name_map.source(module)
+    if source is None:
+        return None
+    ending = f".{source.conv}.weight"
+    for name in tensors:
+        if name.endswith(ending):
+            prefix = name.removesuffix(ending) + "."
+            inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            account = _account(inner, name_map, leaves, whole)
+            if not account.missing and not account.wrong:
+                return prefix
+    return None
 
 
 def _account(tensors: Mapping[str, np.ndarray], name_map: NameMap, leaves: Shapes, whole: Shapes) -> Account:

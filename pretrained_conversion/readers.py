@@ -4,6 +4,7 @@ The format is told by a file's content, never by its suffix. No format may run c
 """
 
 import hashlib
+import json
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ import safetensors
 from jaxsode.errors import WeightsError
 from pretrained_conversion import torch_pickle
 
-Format = Literal["npz", "torch zip", "torch legacy", "safetensors"]
+Format = Literal["npz", "torch zip", "torch legacy", "safetensors", "shards"]
 
 _SAFETENSORS_DTYPES = {
     "F64": np.float64,
@@ -47,19 +48,24 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of a file of weights by name.
 
     Args:
-        path: a PyTorch state dict (`.pth`, zip or legacy; read without PyTorch), `.safetensors` or `.npz`.
+        path: a PyTorch state dict or a training script's checkpoint with one in it (`.pth`, zip or legacy;
+            read without PyTorch), `.safetensors`, `.npz`, or the index of several such files beside it
+            (`model.safetensors.index.json`).
 
     Returns:
         Arrays of the file's own shapes and dtypes (bfloat16 is ml_dtypes'); they may be read-only views.
 
     Raises:
-        WeightsError: missing, empty, cut short, damaged, of unknown format, or holding anything but tensors.
+        WeightsError: missing, empty, cut short, damaged, of unknown format, or without a state dict. A `.npz`
+            and a `.pth` in the zip format are checked by their CRC-32; the other formats have none.
     """
     path = Path(path)
     kind = file_format(path)
     try:
+        if kind == "shards":
+            return _read_shards(path)
         if kind == "safetensors":
-            return _read_safetensors(path)
+            return of_safetensors(path.read_bytes(), path)
         if kind == "npz":
             return _read_npz(path)
         if kind == "torch zip":
@@ -94,13 +100,25 @@ def file_format(path: str | Path) -> Format:
         return "safetensors"
     if head[0] == 0x80 and 2 <= head[1] <= 5:  # a pickle and its protocol
         return "torch legacy"
+    if head.lstrip().startswith(b"{"):
+        return "shards"
     raise WeightsError(f"{path} is cut short, or no .pth, .safetensors or .npz file: give one of these")
 
 
-def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file in 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def files(path: str | Path) -> list[Path]:
+    """The file itself and, where it is an index, those that it names."""
+    path = Path(path)
+    return [path, *(_index(path)[1] if file_format(path) == "shards" else ())]
+
+
+def sha256(*paths: str | Path) -> str:
+    """The SHA-256 of files, one after the other, in 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _zip_format(path: Path) -> Format:
@@ -116,15 +134,44 @@ def _zip_format(path: Path) -> Format:
     raise WeightsError(f"{path} is a zip, but neither a .pth nor an .npz file: give one of these")
 
 
+def _index(path: Path) -> tuple[dict[str, str], list[Path]]:
+    """What an index says: the file of each tensor, and these files, which must lie beside it."""
+    try:
+        where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(where.values()))
+        plain = bool(names) and all(Path(name).name == name for name in names)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is no index of weights, or damaged: give the weights' file") from error
+    if not plain:
+        raise WeightsError(f"{path} names no files, or files in other folders: get it again")
+    return where, [path.with_name(name) for name in names]
+
+
+def _read_shards(path: Path) -> dict[str, np.ndarray]:
+    where, files = _index(path)
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        if file_format(file) == "shards":
+            raise WeightsError(f"{path} names {file.name}, an index too: get it again")
+        found = read(file)
+        said = {name for name, shard in where.items() if shard == file.name}
+        if found.keys() != said:
+            odd = min(found.keys() ^ said)
+            raise WeightsError(f"{path} and {file.name} don't agree about {odd!r}: get both again")
+        tensors |= found
+    return tensors
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def of_safetensors(content: bytes, path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors in the bytes of a `.safetensors`; messages name its path."""
     # the library's own NumPy front end has no bfloat16
     tensors = {}
-    for name, tensor in safetensors.deserialize(path.read_bytes()):
+    for name, tensor in safetensors.deserialize(content):
         if tensor["dtype"] not in _SAFETENSORS_DTYPES:
             raise WeightsError(f"{path}: {name} has dtype {tensor['dtype']}, which no backbone of ours uses")
         dtype = np.dtype(_SAFETENSORS_DTYPES[tensor["dtype"]])

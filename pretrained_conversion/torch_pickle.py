@@ -2,7 +2,8 @@
 
 Both hold a pickle in which tensors stand as (storage, offset, size, stride) and storages as names. The zip
 format (since PyTorch 1.6) keeps each storage as a record of its own; the legacy format appends them to four
-pickles: a magic number, a version, the writer's byte order, the object.
+pickles: a magic number, a version, the writer's byte order, the object. That may be a state dict, or what a
+training script saved: the state dict with its arguments, optimizer and whatever else; those are passed over.
 """
 
 import io
@@ -35,8 +36,11 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-# what training scripts wrap a state dict in
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What training scripts wrap a state dict in. The first of these that is there is taken: moving averages only
+# where there is nothing else.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "params", "weights")
+_WRAPPERS += ("module", "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema")
+_DEPTH = 4
 
 
 class _Storage(NamedTuple):
@@ -53,10 +57,31 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the few globals that a state dict needs, each by a stand-in, and refuses all others.
+class _Unknown:
+    """Stands for whatever else a pickle asks for: lets all be done to it, and does and keeps nothing."""
 
-    What `find_class` gives out is immutable or a bound method, so that no pickle can alter it for the next.
+    path = ""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Unknown":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __call__(self, *_: Any) -> "_Unknown":
+        return self
+
+    def ignore(self, *_: Any) -> None:
+        pass
+
+    __setstate__ = __setitem__ = append = extend = add = ignore
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the few globals that a state dict needs, each by a stand-in; all others by an inert one.
+
+    Nothing that a pickle names is ever imported or called. What `find_class` gives out is immutable, a bound
+    method or a class made for this pickle, so that no pickle can alter it for the next.
     """
 
     def __init__(self, file: io.BytesIO, path: Path):
@@ -70,21 +95,24 @@ class _Unpickler(pickle.Unpickler):
             "torch._utils._rebuild_tensor": self.rebuild_tensor,
             "torch._utils._rebuild_tensor_v2": self.rebuild_tensor,
             "torch._utils._rebuild_parameter": self.rebuild_parameter,
+            "torch._utils._rebuild_parameter_with_state": self.rebuild_parameter,
+            "torch._tensor._rebuild_from_type_v2": self.rebuild_from_type,
         }
 
     def find_class(self, module: str, name: str, /) -> Any:
         path = f"{module}.{name}"
         if path not in self.allowed:
-            raise WeightsError(
-                f"{self.path} asks for {path!r}, which tensors don't need and which may run code: "
-                "nothing was run; get the weights from their publisher"
-            )
+            self.allowed[path] = type("_Unknown", (_Unknown,), {"path": path})
         return self.allowed[path]
 
-    def persistent_load(self, pid: Any, /) -> _Storage:
+    def persistent_load(self, pid: Any, /) -> Any:
+        if isinstance(pid, tuple) and pid[:1] == ("module",):  # a class and its source code, long ago
+            return pid[1]
         kind, storage_type, key, _location, _count, *view = pid
         if kind != "storage" or not isinstance(key, str) or any(view):
             raise WeightsError(f"{self.path} refers to something that is no storage of a tensor")
+        if isinstance(storage_type, type):
+            raise WeightsError(f"{self.path} holds numbers of {_class(storage_type)}, which no backbone uses")
         return self.storages.setdefault(key, _Storage(np.dtype(_DTYPES[storage_type]), key))
 
     def rebuild_tensor(
@@ -96,6 +124,9 @@ class _Unpickler(pickle.Unpickler):
 
     def rebuild_parameter(self, data: _Tensor, *_: Any) -> _Tensor:
         return data
+
+    def rebuild_from_type(self, rebuild: Any, _type: Any, arguments: tuple[Any, ...], *_: Any) -> Any:
+        return rebuild(*arguments)
 
 
 def is_pickle_record(name: str) -> bool:
@@ -176,19 +207,42 @@ def _unpickle(unpickler: _Unpickler) -> Any:
 
 def _state_dict(found: Any, path: Path) -> dict[str, _Tensor]:
     """The mapping from names to tensors, out of what training scripts wrap it in."""
-    for _ in _WRAPPERS:  # wrappers inside wrappers, but no endless ones
-        if isinstance(found, dict):
-            inner = (dict.get(found, key) for key in _WRAPPERS)
-            found = next((value for value in inner if isinstance(value, dict)), found)
+    for _ in range(_DEPTH):  # wrappers inside wrappers, but no endless ones
+        inner = _wrapped(found) if isinstance(found, dict) else None
+        if inner is None:
+            break
+        found = inner
     if not isinstance(found, dict) or not found:
-        raise WeightsError(f"{path} holds no state dict: save the model's state_dict()")
+        what = f" but an object of {_class(found)}, of which nothing was run" if _class(found) else ""
+        raise WeightsError(f"{path} holds no state dict{what}: save the model's state_dict()")
     for name, value in dict.items(found):
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise WeightsError(f"{path}: entry {name!r} is no tensor: save the model's state_dict() alone")
-    tensors: dict[str, _Tensor] = dict(dict.items(found))
-    if all(name.startswith("module.") for name in tensors):  # DataParallel
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+        if isinstance(name, str) and isinstance(value, _Tensor):
+            continue
+        what = f"an object of {_class(value)}, of which nothing was run" if _class(value) else "no tensor"
+        raise WeightsError(f"{path}: entry {name!r} is {what}: save the model's state_dict() alone")
+    return dict(dict.items(found))
+
+
+def _wrapped(found: dict[Any, Any]) -> dict[Any, Any] | None:
+    """The state dict in a training script's dict, by its name there or as the only one; else None."""
+    for key in _WRAPPERS:
+        if isinstance(inner := dict.get(found, key), dict):
+            return inner
+    values = list(dict.values(found))
+    states = [value for value in values if isinstance(value, dict) and _is_state(value)]
+    alone = len(states) == 1 and not any(isinstance(value, _Tensor) for value in values)
+    return states[0] if alone else None
+
+
+def _is_state(found: dict[Any, Any]) -> bool:
+    items = list(dict.items(found))
+    return bool(items) and all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in items)
+
+
+def _class(value: Any) -> str:
+    """The name of the class, or function, that a pickle asked for to make this; "" for plain values."""
+    unknown = isinstance(value, _Unknown) or (isinstance(value, type) and issubclass(value, _Unknown))
+    return repr(value.path) if unknown else ""
 
 
 def _arrays(

@@ -56,8 +56,10 @@ def _hub(model: str, sha256: str) -> Address:
     return Address(f"{_HUB}/{model}/resolve/main/model.safetensors", sha256, _HUB_PAGE)
 
 
-# IMAGENET1K_V1 throughout, torchvision's first recipe. A second address holds the same weights, and is tried
-# where the first can't be reached.
+# IMAGENET1K_V1 throughout, torchvision's first recipe; timm's name for it ends in `.tv_in1k`. A second
+# address holds the same weights, and is tried where the first can't be reached. Files of the same names and
+# shapes that were trained on pictures prepared otherwise load too, and nothing in them tells: timm's `tf_…`
+# (mean and deviation 0.5, TensorFlow's padding) and `…miil…` (not normalised) are not meant.
 ADDRESSES: dict[str, tuple[Address, ...]] = {
     "resnet18": (
         _torchvision("resnet18-f37072fd.pth"),

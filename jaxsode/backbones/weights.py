@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxsode.backbones import registry
 from jaxsode.backbones.download import Progress, Unreachable, download
+from jaxsode.backbones.lock import locked
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.backbones.publishers import ADDRESSES, PACKAGES, Package
 from jaxsode.errors import WeightsError
@@ -63,7 +65,7 @@ def find(
     if weights is not None:
         return from_file(name, weights, leaves=leaves)
     cached = home() / "weights" / f"{name}.safetensors"
-    if cached.exists():
+    if os.path.exists(cached):
         try:
             return from_file(name, cached, leaves=leaves)
         except WeightsError as error:
@@ -71,7 +73,9 @@ def find(
     if name in PACKAGES:
         return from_file(name, _packaged(name, PACKAGES[name]), leaves=leaves)
     if name in ADDRESSES:
-        _download(name, cached, progress)
+        with locked(cached.parent):
+            if not cached.exists():  # another process may have made it meanwhile
+                _download(name, cached, progress)
         return from_file(name, cached, leaves=leaves)
     raise WeightsError(f"no publisher of weights for {name} is known: pass --weights FILE")
 
@@ -89,8 +93,8 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
     """
     path = Path(path)
     whole = _whole(name, registry.BACKBONES.get(name))
-    description = converted.describe(path)
-    if description is None:
+    ours = converted.read(path)
+    if ours is None:
         tensors = engine.convert(
             readers.read(path),
             name_maps=(*NAME_MAPS.get(name, ()), FOLDED),
@@ -98,10 +102,10 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
             whole=whole,
             label=f"{path} does not fit {name}",
         )
-        return Weights(tensors, path.name, readers.sha256(path))
+        return Weights(tensors, path.name, readers.sha256(*readers.files(path)))
+    description, tensors = ours
     if description.name != name:
         raise WeightsError(f"{path} holds weights of {description.name}, not of {name}: give one of {name}")
-    tensors = readers.read(path)
     account = engine.check(tensors, leaves=leaves, whole=whole)
     if account.problems:
         raise WeightsError(
@@ -139,6 +143,8 @@ def _download(name: str, cached: Path, progress: Progress | None) -> None:
     failures = []
     for address in ADDRESSES[name]:
         fetched = cached.parent / f"{name}-{address.url.rpartition('/')[2]}"
+        if not address.sha256:  # nothing would tell if what is left of another day were of another file
+            fetched.with_name(f"{fetched.name}.part").unlink(missing_ok=True)
         try:
             download(address.url, fetched, sha256=address.sha256, progress=progress)
         except Unreachable as error:

@@ -39,7 +39,7 @@ def choose(
         elsewhere: taken on every other platform; None is `plain`.
 
     Returns:
-        The chosen function's result.
+        The chosen function's result, of its shape.
     """
     if _plain.value:
         return plain(*operands)

@@ -112,7 +112,10 @@ class Levels:
 
 
 def locate(scores: NDArray[Any], lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.intp]:
-    """2j + 1 within the j-th level, 2j between it and the one before. Sorted scores are found much faster."""
+    """2j + 1 for scores (n,) within the j-th of the levels (m,), 2j between it and the one before.
+
+    Sorted scores are found much faster.
+    """
     return np.searchsorted(highest, scores, "left") + np.searchsorted(lowest, scores, "right")
 
 

@@ -59,7 +59,7 @@ class LevelWeights:
         """Area under the curve of one weighting, and how far it can be from that of unmerged levels.
 
         Args:
-            positive: `pixel` or `region`.
+            positive: `pixel` or `region`, (n,).
             limit: of the false-positive rate, in (0, 1].
 
         Returns:

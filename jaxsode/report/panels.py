@@ -75,7 +75,7 @@ def panel(
 
 
 def write_panel(path: Path, panel: np.ndarray) -> None:
-    """Write a panel as PNG, making the folder."""
+    """Write a panel, (height, width, 3) uint8, as PNG, making the folder."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def test_limits_are_rates_above_zero():
 
 
 def test_a_library_that_is_missing_or_broken_is_left_out_by_name(tmp_path, monkeypatch):
-    result = Result("inverse", {}, tmp_path, quiet=True)
+    result = Result("inverse", {}, tmp_path, silent=True)
     assert result.optional("math", "mathematics") is not None
     assert result.optional("no_such_library", "that") is None
     (tmp_path / "broken_library.py").write_text("raise OSError('a shared object is missing')")
@@ -121,7 +121,7 @@ def test_a_library_that_is_missing_or_broken_is_left_out_by_name(tmp_path, monke
 
 
 def test_no_result_of_the_day_is_overwritten(tmp_path):
-    paths = [Result("inverse", {}, tmp_path, quiet=True).save() for _ in range(3)]
+    paths = [Result("inverse", {}, tmp_path, silent=True).save() for _ in range(3)]
     assert len(set(paths)) == 3
     assert paths[0].name.startswith("inverse-")
 

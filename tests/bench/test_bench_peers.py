@@ -47,7 +47,7 @@ def _implementations(setting, names, result):
 
 
 def test_maps_agree_and_stages_are_of_the_same_task(setting, batches, tmp_path):
-    result = Result("fit", {}, tmp_path, quiet=True)
+    result = Result("fit", {}, tmp_path, silent=True)
     found = _implementations(setting, None, result)
     agreeing = path.agree(found, setting, batches, result)
     assert set(agreeing) == set(found)
@@ -59,13 +59,13 @@ def test_maps_agree_and_stages_are_of_the_same_task(setting, batches, tmp_path):
 
 
 def test_models_that_were_not_fitted_have_the_shapes_of_those_that_were(setting, batches, tmp_path):
-    for one in _implementations(setting, None, Result("fit", {}, tmp_path, quiet=True)).values():
+    for one in _implementations(setting, None, Result("fit", {}, tmp_path, silent=True)).values():
         maps = one.fetch(one.score(one.blank(), batches[0]))
         assert maps.shape == one.fetch(one.score(one.fit(batches), batches[0])).shape == (5, 64, 96)
 
 
 def test_a_peer_that_computes_something_else_is_left_out(setting, batches, tmp_path, monkeypatch):
-    result = Result("fit", {}, tmp_path, quiet=True)
+    result = Result("fit", {}, tmp_path, silent=True)
     found = _implementations(setting, ["ours", "PyTorch, plain"], result)
     monkeypatch.setattr(plain_torch, "EPSILON", 0.1)
     agreeing = path.agree(found, setting, batches, result)

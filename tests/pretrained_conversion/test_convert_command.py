@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxsode.backbones import registry, weights
+from jaxsode.commands.convert import main
 from pretrained_conversion import converted, readers
-from pretrained_conversion.convert import main
 from pretrained_conversion.name_maps.resnet import RESNET
 
 
@@ -85,15 +85,19 @@ def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(tmp_path, caps
     (tmp_path / "cut.pth").write_bytes(pth.read_bytes()[:1000])
     for arguments, words in [
         (["resnet34", "--from", pth], "does not fit resnet34"),
-        (["resnet18", "--from", tmp_path / "shallow.pth"], "missing layer2.0.conv1.weight"),
+        (["resnet18", "--from", tmp_path / "shallow.pth"], "missing: layer2.0.conv1.weight"),
         (["resnet18", "--from", tmp_path / "cut.pth"], "cut short"),
         (["resnet18", "--from", tmp_path / "none.pth"], "No such file"),
         (["resnet18", "--from", pth, "--layers", 7], "layers"),
     ]:
         code, told, complaint = command(capsys, *arguments, "--out", out)
         assert (code, told, complaint.count("\n")) == (2, "", 1)
+        assert complaint.startswith("error: ")
         assert words in complaint
         assert not out.exists()
+    code, _, complaint = command(capsys, "resnet18", "--from", pth, "--out", tmp_path / ("n" * 300))
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert "too long" in complaint
 
 
 def test_an_existing_file_is_kept_before_anything_is_read(tmp_path, capsys):
@@ -111,8 +115,8 @@ def test_overwrite(tmp_path, capsys, pth):
     assert converted.describe(out) is not None
 
 
-def test_it_runs_as_a_module_and_its_help_names_the_backbones():
-    run = [sys.executable, "-m", "pretrained_conversion.convert", "--help"]
+def test_it_runs_from_the_command_line_and_its_help_names_the_backbones():
+    run = [sys.executable, "-m", "jaxsode.cli", "convert", "--help"]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "efficientnet_lite0" in done.stdout

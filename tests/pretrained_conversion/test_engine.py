@@ -83,7 +83,7 @@ def test_a_bias_before_a_batch_norm_counts():
     scale = tensors["bn0.weight"] / np.sqrt(tensors["bn0.running_var"] + np.float32(1e-3))
     np.testing.assert_allclose(converted(tensors)["stem.bias"], plain + scale, rtol=1e-5)
     tensors["conv0.bias"] = np.ones(5, np.float32)
-    assert "wrong conv0.bias (5,) for (4,)" in message(tensors)
+    assert "1 wrong: conv0.bias (5,) for (4,)" in message(tensors)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
@@ -102,27 +102,27 @@ def test_deeper_stages_may_be_there_or_not():
 def test_one_tensor_missing():
     tensors = checkpoint()
     del tensors["features.1.0.bn.running_var"]
-    assert "(read as their layout): missing features.1.0.bn.running_var; give" in message(tensors)
+    assert "(read as their layout): 1 missing: features.1.0.bn.running_var; give" in message(tensors)
 
 
 @pytest.mark.parametrize("extra", ["features.1.1.conv.weight", "features.3.0.conv.weight", "se.fc2.weight"])
 def test_one_tensor_extra_even_where_a_rule_would_know_it(extra):
     tensors = checkpoint() | {extra: np.zeros((6, 6, 1, 1), np.float32)}
-    assert f": unexpected {extra}; give" in message(tensors)
+    assert f": 1 unexpected: {extra}; give" in message(tensors)
 
 
 def test_one_tensor_of_the_wrong_shape():
     tensors = checkpoint()
     tensors["conv0.weight"] = np.zeros((4, 3, 5, 5), np.float32)
-    assert ": wrong conv0.weight (4, 3, 5, 5) for (4, 3, 3, 3); give" in message(tensors)
+    assert ": 1 wrong: conv0.weight (4, 3, 5, 5) for (4, 3, 3, 3); give" in message(tensors)
     tensors = checkpoint() | {"bn0.bias": np.zeros((4, 1), np.float32)}
-    assert ": wrong bn0.bias (4, 1) for (4,); give" in message(tensors)
+    assert ": 1 wrong: bn0.bias (4, 1) for (4,); give" in message(tensors)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.complex64])
 def test_weights_that_are_no_floating_numbers(dtype):
     tensors = checkpoint() | {"se.fc.bias": np.zeros(6, dtype)}
-    assert f"wrong se.fc.bias of dtype {np.dtype(dtype)}" in message(tensors)
+    assert f"1 wrong: se.fc.bias of dtype {np.dtype(dtype)}" in message(tensors)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,10 @@ def test_what_is_not_finite_is_damage(name, value):
 
 def test_a_long_list_is_shortened_to_one_line():
     found = message({"x": np.zeros(3, np.float32)})
-    assert "missing conv0.weight, bn0.weight, bn0.bias, bn0.running_mean and 8 more; unexpected x" in found
+    assert (
+        "12 missing: conv0.weight, bn0.weight, bn0.bias, bn0.running_mean and 8 more; 1 unexpected: x"
+        in found
+    )
 
 
 def test_the_map_that_fits_is_found_and_else_the_closest_is_told():
@@ -148,9 +151,38 @@ def test_the_map_that_fits_is_found_and_else_the_closest_is_told():
     assert "no name map" in message(tensors, name_maps=())
 
 
+def prefixed(prefix: str) -> dict[str, np.ndarray]:
+    return {f"{prefix}{name}": array for name, array in checkpoint().items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.backbone.", "_orig_mod.module.net."])
+def test_a_prefix_of_all_names_is_none_of_them(prefix):
+    found = converted(prefixed(prefix))
+    for name, array in converted(checkpoint()).items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_counter_of_a_moving_average_has_no_prefix():
+    assert converted(prefixed("module.") | {"n_averaged": np.array(7)}).keys() == LEAVES.keys()
+    assert "1 unexpected: n_averaged" in message(checkpoint() | {"n_averaged": np.array(7)})
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.encoder."])
+def test_a_prefix_of_some_names_is_said_to_be_the_trouble(prefix):
+    found = message(prefixed(prefix) | {"head.weight": np.zeros(3), "head.bias": np.zeros(3)})
+    assert f"a prefix is the trouble, '{prefix}' before {len(checkpoint())} names" in found
+    assert "but not before head.bias, head.weight; save the state_dict() of that part alone" in found
+
+
+def test_a_prefix_is_not_the_trouble_where_something_else_is():
+    tensors = prefixed("backbone.") | {"head.weight": np.zeros(3)}
+    del tensors["backbone.bn0.bias"]
+    assert "a prefix" not in message(tensors)
+
+
 def test_a_module_without_a_rule_is_missing():
     poor = NameMap(name="poor", rules=PUBLISHED.rules[:2], unused=PUBLISHED.unused)
-    assert "missing gate.kernel; unexpected se.fc.bias, se.fc.weight" in message(
+    assert "1 missing: gate.kernel; 2 unexpected: se.fc.bias, se.fc.weight" in message(
         checkpoint(), name_maps=(poor,)
     )
 
@@ -188,4 +220,4 @@ def test_check_of_tensors_in_our_own_layout():
     tensors["gate.bias"] = np.zeros(5, np.float32)
     account = check(tensors, leaves=LEAVES, whole=WHOLE)
     assert account.problems == 3
-    assert str(account) == "missing stem.bias; unexpected more; wrong gate.bias (5,) for (6,)"
+    assert str(account) == "1 missing: stem.bias; 1 unexpected: more; 1 wrong: gate.bias (5,) for (6,)"

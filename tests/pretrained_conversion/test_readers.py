@@ -1,5 +1,6 @@
 """Every format, read without PyTorch; and everything that must not be read."""
 
+import json
 import os
 import pickle
 import zipfile
@@ -131,8 +132,8 @@ def test_parameters_and_wrappers_of_training_scripts(tmp_path, kind):
     else:
         handmade.write_legacy(tmp_path / "a.pth", code, storages, itemsize=4)
     found = readers.read(tmp_path / "a.pth")
-    assert list(found) == ["a"]
-    np.testing.assert_array_equal(found["a"], weight)
+    assert list(found) == ["module.a"]
+    np.testing.assert_array_equal(found["module.a"], weight)
 
 
 class Harmful:
@@ -149,19 +150,111 @@ def harmful_code(marker: Path) -> bytes:
     return pickle.dumps({"a": Harmful(marker)}, protocol=2)[2:-1]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "plain"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_pickle_that_would_run_code_runs_nothing(tmp_path, kind):
     marker, path = tmp_path / "was run", tmp_path / "a.pth"
     if kind == "zip":
         handmade.write_zip(path, harmful_code(marker), {})
-    elif kind == "legacy":
-        handmade.write_legacy(path, harmful_code(marker), {}, itemsize=4)
     else:
-        path.write_bytes(pickle.dumps(Harmful(marker)))
+        handmade.write_legacy(path, harmful_code(marker), {}, itemsize=4)
     with pytest.raises(WeightsError) as error:
         readers.read(path)
     one_line(error, "a.pth", f"{os.system.__module__}.system", "nothing was run")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_lies_beside_the_tensors_is_passed_over_and_never_run(tmp_path, kind):
+    marker, path = tmp_path / "was run", tmp_path / "a.pth"
+    state, storages = handmade.state_dict({"a": np.ones(2, np.float32)}, legacy=kind == "legacy")
+    code = b"}(" + handmade.text("args") + harmful_code(marker) + handmade.text("model") + state + b"u"
+    if kind == "zip":
+        handmade.write_zip(path, code, storages)
+    else:
+        handmade.write_legacy(path, code, storages, itemsize=4)
+    np.testing.assert_array_equal(readers.read(path)["a"], [1, 1])
+    assert not marker.exists()
+
+
+def _dict(entries: dict[str, bytes]) -> bytes:
+    return b"}(" + b"".join(handmade.text(key) + code for key, code in entries.items()) + b"u"
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (["net"], "net"),
+        (["params"], "params"),
+        (["model_state"], "model_state"),
+        (["ema"], "ema"),
+        (["ema", "model"], "model"),
+        (["model", "state_dict"], "state_dict"),
+        (["some name of its own"], "some name of its own"),
+        (["one", "another"], None),
+    ],
+)
+def test_wrappers_by_name_or_alone(tmp_path, entries, expected):
+    codes, storages = {"epoch": handmade.number(3), "optimizer": _dict({"lr": handmade.number(1)})}, {}
+    for key in entries:
+        tensors = {f"in {key}": np.zeros(1, np.float32)}
+        codes[key], storages = handmade.state_dict(tensors, legacy=False)  # all in one storage
+    handmade.write_zip(tmp_path / "a.pth", _dict(codes), storages)
+    if expected is not None:
+        assert list(readers.read(tmp_path / "a.pth")) == [f"in {expected}"]
+        return
+    with pytest.raises(WeightsError) as error:
+        readers.read(tmp_path / "a.pth")
+    one_line(error, "entry 'epoch' is no tensor")
+
+
+def shards(folder: Path, *, kind: str = "safetensors") -> Path:
+    tensors = example()
+    parts = {"a-1.bin": ["conv1.weight"], "a-2.bin": [name for name in tensors if name != "conv1.weight"]}
+    for file, names in parts.items():
+        save(folder / file, {name: tensors[name] for name in names}, kind)
+    index = folder / "a.safetensors.index.json"
+    where = {name: file for file, names in parts.items() for name in names}
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": where}, indent=2))
+    return index
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip"])
+def test_shards_are_read_by_their_index(tmp_path, kind):
+    index = shards(tmp_path, kind=kind)
+    found = readers.read(index)
+    assert found.keys() == example().keys()
+    for name, tensor in example().items():
+        np.testing.assert_array_equal(found[name], tensor)
+    assert [file.name for file in readers.files(index)] == [index.name, "a-1.bin", "a-2.bin"]
+    assert readers.files(tmp_path / "a-1.bin") == [tmp_path / "a-1.bin"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("a-1.bin", "a-3.bin", "a-3.bin"),
+        ("a-1.bin", "../a-1.bin", "other folders"),
+        ("a-1.bin", "a-2.bin", "don't agree about 'conv1.weight'"),
+        ('"scalar"', '"other"', "don't agree about 'other'"),
+        ('"weight_map"', '"map"', "no index"),
+        ("{", "[", "no index"),
+    ],
+)
+def test_an_index_that_is_wrong(tmp_path, old, new, words):
+    index = shards(tmp_path)
+    text = index.read_text()
+    index.write_text(text[0] + text[1:].replace(old, new, 1))
+    with pytest.raises(WeightsError) as error:
+        readers.read(index)
+    one_line(error, words)
+
+
+def test_an_index_of_an_index(tmp_path):
+    index = shards(tmp_path)
+    (tmp_path / "a-1.bin").write_bytes(index.read_bytes())
+    with pytest.raises(WeightsError) as error:
+        readers.read(index)
+    one_line(error, "an index too")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +262,7 @@ def test_a_pickle_that_would_run_code_runs_nothing(tmp_path, kind):
     ["builtins eval", "builtins getattr", "numpy.core.multiarray _reconstruct", "torch load",
      "torch._utils _rebuild_tensor_v2.__globals__", "torch.nn.modules.conv Conv2d", "collections abc"],
 )  # fmt: skip
-def test_every_other_global_is_refused_by_name(tmp_path, wanted):
+def test_every_other_global_is_named_and_never_run(tmp_path, wanted):
     module, name = wanted.split(" ")
     handmade.write_zip(tmp_path / "a.pth", f"c{module}\n{name}\n".encode(), {})
     with pytest.raises(WeightsError) as error:
@@ -200,7 +293,11 @@ def test_a_pickle_can_not_alter_what_reads_the_next(tmp_path, name, attribute):
         (b"(" + handmade.text("module") + b"tQ", "damaged"),
         (b"}r\xff\xff\xff\x7f", "memo 2147483647"),
         (b"}p2147483647\n", "memo 2147483647"),
-        (b"(" + handmade.text("module") + b"NNNNtQ", "no storage"),
+        (b"(" + handmade.text("model") + b"NNNNtQ", "no storage"),
+        (
+            b"(" + handmade.text("module") + b"cnet\nNet\n" + b"NNtQ",
+            "an object of 'net.Net', of which nothing",
+        ),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NJ\0\0\0\0))tR", "without storage"),
     ],
 )
@@ -294,3 +391,6 @@ def test_sha256_of_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert readers.sha256(tmp_path / "a") == expected
+    (tmp_path / "b").write_bytes(b"a")
+    (tmp_path / "c").write_bytes(b"bc")
+    assert readers.sha256(tmp_path / "b", tmp_path / "c") == expected

@@ -1,5 +1,8 @@
 """Files that PyTorch itself writes. The tests that need no PyTorch are in test_readers.py."""
 
+import argparse
+import functools
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +75,55 @@ def test_a_training_checkpoint_with_parameters_and_an_optimizer(tmp_path, kind):
     parallel = {f"module.{name}": parameter for name, parameter in model.named_parameters()}
     checkpoint = {"epoch": 3, "arch": "net", "state_dict": parallel, "optimizer": optimizer.state_dict()}
     path = save(checkpoint, tmp_path / "a.pth", kind)
-    equal(readers.read(path), dict(model.named_parameters()))
+    equal(readers.read(path), parallel)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_a_whole_model_is_refused(tmp_path, kind):
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_what_torchvisions_and_timms_scripts_save_beside_the_model(tmp_path, kind, protocol):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.randn(2, 3, 6, 6)).sum().backward()
+    optimizer.step()
+    arguments = argparse.Namespace(
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        output_dir=Path("runs"),
+        activation=functools.partial(max, 1),
+        counts=Counter({1: 2}),
+        groups=defaultdict(list, {"a": [frozenset([1])]}),
+        last=deque([np.float64(1), np.arange(3)]),
+    )
+    checkpoint = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2]).state_dict(),
+        "epoch": 3,
+        "args": arguments,
+        "model_ema": torch.optim.swa_utils.AveragedModel(model).state_dict(),
+    }
+    path = save(checkpoint, tmp_path / "a.pth", kind, pickle_protocol=protocol)
+    equal(readers.read(path), model.state_dict())
+
+
+def test_tensors_with_attributes_and_parameters(tmp_path):
+    state = {"a": torch.ones(2), "b": torch.nn.Parameter(torch.ones(3))}
+    state["a"].note = state["b"].note = "mine"  # pyright: ignore[reportAttributeAccessIssue]
+    equal(readers.read(save(state, tmp_path / "a.pth", "zip")), state)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_whole_model_is_refused_by_name(tmp_path, kind):
+    sequential = r"an object of 'torch\.nn\.modules\.container\.Sequential', of which nothing was run"
     path = save(network(), tmp_path / "a.pth", kind)
-    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.container\.Sequential"):
+    with pytest.raises(WeightsError, match=f"no state dict but {sequential}: save the model's state_dict"):
+        readers.read(path)
+    path = save({"model": network(), "epoch": 3}, tmp_path / "a.pth", kind)
+    with pytest.raises(WeightsError, match=f"entry 'model' is {sequential}: save the model's state_dict"):
+        readers.read(path)
+
+
+def test_numbers_that_no_backbone_uses(tmp_path):
+    path = save({"a": torch.ones(2, dtype=torch.complex64)}, tmp_path / "a.pth", "zip")
+    with pytest.raises(WeightsError, match=r"numbers of 'torch\.ComplexFloatStorage'"):
         readers.read(path)
