@@ -1,7 +1,7 @@
 """What teacher and students learn, and how their difference becomes a score (Bergmann et al. 2020).
 
-The teacher's descriptors T, decoded linearly, are to give a feature map f, standardised a channel, and to have
-uncorrelated numbers; its loss is
+The teacher's descriptors T, decoded linearly, are to give a feature map f, standardised a channel, and their
+numbers are to be uncorrelated; its loss is
 
     |D(T) − f|² / C  +  Σ_{i≠j} r_ij² / (d (d − 1)),
 

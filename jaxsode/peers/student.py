@@ -122,10 +122,8 @@ class Student:
             for i in range(self.students)
         ]
         params = tuple(student.params for student in students)
-        parts = np.stack([parts_of(network, params, mean, scale, p[None]) for p in held_out]).astype(
-            np.float64
-        )
-        usual, spread = parts.mean(axis=(0, 2, 3, 4)), parts.std(axis=(0, 2, 3, 4))
+        parts = np.stack([parts_of(network, params, mean, scale, p[None]) for p in held_out])
+        usual, spread = (f(parts, axis=(0, 2, 3, 4), dtype=np.float64) for f in (np.mean, np.std))
         if not (np.isfinite(spread).all() and (spread > 0).all()):
             raise NumericalError(
                 f"the students' error and variance have deviations {spread.tolist()} on held-out pictures, "

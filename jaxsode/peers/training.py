@@ -105,11 +105,8 @@ def train(
         CheckpointError: they can't be read or written.
         NumericalError: the loss is not finite.
     """
-    state = {
-        "params": params,
-        "best": params,
-        "optimiser": _adam(training.learning_rate, training.weight_decay).init(params),
-    }
+    speed = training.learning_rate, training.weight_decay
+    state = {"params": params, "best": params, "optimiser": _adam(*speed).init(params)}
     curve: list[list[float]] = []
     identity = asdict(training) | {"data": _checksum((params, fixed, pictures, held_out))}
     for name in ("steps", "patience"):  # a training may be asked to go on for longer
@@ -123,13 +120,7 @@ def train(
         while step < training.steps and not _patience_lost(curve, training.patience):
             batch = pictures[training.batch(step, len(pictures))]
             state["params"], state["optimiser"], value = _update(
-                loss,
-                training.learning_rate,
-                training.weight_decay,
-                state["params"],
-                state["optimiser"],
-                fixed,
-                batch,
+                loss, *speed, state["params"], state["optimiser"], fixed, batch
             )
             step += 1
             losses.append(_finite(float(value), what, step))
@@ -177,7 +168,8 @@ def _update(
     loss: Loss, rate: float, decay: float, params: Any, state: Any, fixed: Any, pictures: jax.Array
 ) -> tuple[Any, Any, jax.Array]:
     value, gradient = jax.value_and_grad(loss)(params, fixed, pictures)
-    updates, state = _adam(rate, decay).update(gradient, state, params)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts steps in integers
+        updates, state = _adam(rate, decay).update(gradient, state, params)
     return optax.apply_updates(params, updates), state, value
 
 
