@@ -67,7 +67,7 @@ def distances(picture: FeatureMaps, gallery: FeatureMaps, nearest: int) -> jax.A
         ) -> tuple[tuple[jax.Array, jax.Array], None]:
             number, features, norms = other
             # |x|² is the same for all that a location is compared to.
-            far = jnp.zeros((W, H, W, 1))
+            far = jnp.zeros((W, H, W, 1), gallery[0].dtype)
             for x, g, n, at in zip(queries, features, norms, columns, strict=True):
                 far = far + align(_cross(x, g, n), (H, W))[at]
             near, where = jax.lax.top_k(-far.reshape(W, H * W), min(nearest, H * W))
@@ -76,7 +76,7 @@ def distances(picture: FeatureMaps, gallery: FeatureMaps, nearest: int) -> jax.A
             near, kept = jax.lax.top_k(near, nearest)
             return (near, jnp.take_along_axis(where, kept, axis=1)), None
 
-        none = jnp.full((W, nearest), -jnp.inf), jnp.zeros((W, nearest), jnp.int32)
+        none = jnp.full((W, nearest), -jnp.inf, gallery[0].dtype), jnp.zeros((W, nearest), jnp.int32)
         numbers = jnp.arange(gallery[0].shape[0], dtype=jnp.int32)
         (_, where), _ = jax.lax.scan(one_picture, none, (numbers, centred, squares))
         return jnp.mean(_apart(of_row, columns, gallery, where), axis=1)
@@ -96,7 +96,7 @@ def _apart(
     """(W, κ) distances of a row's locations to places (W, κ) among the gallery's K·H·W."""
     H, W = gallery[0].shape[1:3]
     number, i, j = where // (H * W), where // W % H, where % W
-    squared = jnp.zeros(where.shape)
+    squared = jnp.zeros(where.shape, gallery[0].dtype)
     for x, at, g in zip(row, columns, gallery, strict=True):
         there = g[number, i * g.shape[1] // H, j * g.shape[2] // W]
         squared = squared + jnp.sum((x[at][:, None] - there) ** 2, axis=2)

@@ -94,12 +94,12 @@ def _compactness(descriptors: jax.Array) -> jax.Array:
     x = descriptors.reshape(-1, descriptors.shape[-1])
     d = x.shape[1]
     if d == 1:
-        return jnp.zeros(())
+        return jnp.zeros((), x.dtype)
     x = x - jnp.mean(x, axis=0, keepdims=True)
     # What hardly varies at first must not divide by 0.
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=0, keepdims=True) + 1e-6)
     r = x.T @ x / x.shape[0]
-    return jnp.sum((r * (1 - jnp.eye(d))) ** 2) / (d * (d - 1))
+    return jnp.sum((r * (1 - jnp.eye(d, dtype=x.dtype))) ** 2) / (d * (d - 1))
 
 
 def student_loss(params: Any, fixed: Any, pictures: jax.Array) -> jax.Array:
@@ -118,7 +118,7 @@ def parts_of(
     found = [describe(student, pictures) for student in students]
     together = sum(found[1:], start=found[0]) / len(found)
     error = jnp.sum((together - target) ** 2, axis=3)
-    variance = sum((jnp.sum((s - together) ** 2, axis=3) for s in found), start=jnp.zeros(error.shape))
+    variance = sum((jnp.sum((s - together) ** 2, axis=3) for s in found), start=jnp.zeros_like(error))
     return jnp.stack([error, variance / len(found)])
 
 

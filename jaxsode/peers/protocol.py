@@ -53,7 +53,7 @@ class Peer(Protocol):
         Args:
             batches: of pictures, as `Detector.fit` takes them; gone through once.
             backbone: see `Backbone`.
-            bar: opens progress bars.
+            bar: opens progress bars, for what is done besides going through the pictures.
 
         Raises:
             ArgumentError: a setting that doesn't fit the pictures.

@@ -26,7 +26,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import NO_PICTURES, FeatureMaps, extract_
 from jaxsode.peers.correspondence import distances, nearest_pictures
-from jaxsode.peers.protocol import Bar, no_bar, of_size
+from jaxsode.peers.protocol import Bar, of_size
 from jaxsode.pictures import padded
 from jaxsode.scoring import anomaly_maps
 
@@ -60,7 +60,8 @@ class Spade:
         """Keep the features of good pictures, in one pass.
 
         Args:
-            batches, backbone, bar: see `Peer.fit`.
+            batches, backbone: see `Peer.fit`.
+            bar: stays closed: nothing is done but to go through the pictures.
 
         Returns:
             The model.
@@ -73,14 +74,12 @@ class Spade:
         gallery: list[tuple[np.ndarray, ...]] = []
         pooled: list[np.ndarray] = []
         size = None
-        with (bar or no_bar)("fit", _number(batches)) as done:
-            for pixels, valid in padded(batches):
-                size = (pixels.shape[1], pixels.shape[2])
-                maps = extract_(backbone, pixels)
-                pooled.append(np.asarray(_pooled(maps))[:valid])
-                kept = [np.asarray(m) for m in maps]
-                gallery += [tuple(m[row] for m in kept) for row in range(valid)]
-                done(valid)
+        for pixels, valid in padded(batches):
+            size = (pixels.shape[1], pixels.shape[2])
+            maps = extract_(backbone, pixels)
+            pooled.append(np.asarray(_pooled(maps))[:valid])
+            kept = [np.asarray(m) for m in maps]
+            gallery += [tuple(m[row] for m in kept) for row in range(valid)]
         if size is None or not gallery:
             raise DataError(NO_PICTURES)
         of_all = np.concatenate(pooled)
@@ -140,10 +139,3 @@ class SpadeModel:
 def _pooled(maps: FeatureMaps) -> jax.Array:
     """Means over each scale's grid, (N, F)."""
     return jnp.concatenate([jnp.mean(m, axis=(1, 2)) for m in maps], axis=1)
-
-
-def _number(batches: Iterable[Any]) -> int:
-    """How many pictures there are, where they are in memory; 0 where that isn't known beforehand."""
-    if not isinstance(batches, list | tuple):
-        return 0
-    return sum(getattr(batch, "valid", None) or len(batch) for batch in batches)

@@ -1,5 +1,8 @@
 """SPADE against its definition in float64: all locations of all good pictures, compared one by one."""
 
+from types import SimpleNamespace
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -115,21 +118,26 @@ def test_a_good_picture_is_its_own_nearest_one(backbone, pictures):
     assert float(model.anomaly_map(pictures[4:5]).min()) > 0
 
 
-def test_progress(backbone, pictures):
-    seen = []
+def test_batches_as_data_sets_give_them(backbone, pictures):
+    """Of one size, the last one padded."""
+    batches = [
+        SimpleNamespace(pictures=pictures[:4], valid=4),
+        SimpleNamespace(pictures=pictures[4:8], valid=1),
+    ]
+    model = Spade(neighbours=5).fit(iter(batches), backbone)
+    assert model.page()["pictures"] == 5
+    expected = Spade(neighbours=5).fit([pictures[:4], pictures[4:5]], backbone)
+    np.testing.assert_array_equal(model.pooled, expected.pooled)
 
-    class Noted:
-        def __init__(self, what, total):
-            seen.append((what, total))
 
-        def __enter__(self):
-            return seen.append
-
-        def __exit__(self, *_):
-            pass
-
-    Spade(neighbours=1).fit([pictures[:4], pictures[4:6]], backbone, bar=Noted)
-    assert seen == [("fit", 6), 4, 2]
+def test_float64_switched_on_changes_nothing():
+    rng = np.random.default_rng(6)
+    picture, gallery = some_maps(rng, DIVIDING), some_maps(rng, DIVIDING, 2)
+    expected = distances(picture, gallery, 1)
+    with jax.enable_x64(True):
+        got = distances(picture, gallery, 1)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_what_can_go_wrong(backbone, pictures):

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -120,6 +121,10 @@ def test_teacher_loss_by_definition(some):
     compact = (r**2).sum() - 4
     loss = teacher_loss(params, (Tiny(), mean, scale), pictures)
     np.testing.assert_allclose(loss, distilled + compact / 12, rtol=1e-4)
+    with jax.enable_x64(True):
+        again = teacher_loss(params, (Tiny(), mean, scale), pictures)
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, loss, rtol=1e-5)
 
 
 def test_standard_by_definition(pictures):
