@@ -80,9 +80,9 @@ class Stream:
             ArgumentError: the limit or the memory is out of its range.
         """
         check_limit(pro_limit)
-        if memory is not None and memory < LEAST_MEMORY:
+        if memory is not None and not (isinstance(memory, int | np.integer) and memory >= LEAST_MEMORY):
             raise ArgumentError(
-                f"{memory} bytes of memory are too few for the metrics: give at least {LEAST_MEMORY} (16 MiB)"
+                f"the memory of the metrics is {memory}: give whole bytes, at least {LEAST_MEMORY} (16 MiB)"
             )
         self._pro_limit = pro_limit
         protocols = [protocol("pooled", full_mask=False), protocol("paper", full_mask=paper_full_mask)]
