@@ -5,6 +5,7 @@ number: what a step does depends on nothing but the state before it. So a traini
 that never stopped, bit for bit on the same machine.
 """
 
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -183,6 +184,9 @@ def _checksum(tree: Any) -> str:
     return f"{crc:08x}"
 
 
+_CAUSES = ("No space left on device", "Permission denied", "Read-only file system")
+
+
 class _Checkpoints:
     """The last state of a training, in a folder."""
 
@@ -217,15 +221,24 @@ class _Checkpoints:
 
     @contextmanager
     def _folder_named(self, done: str) -> Iterator[None]:
+        logger = logging.getLogger("absl")  # Orbax tells it the stack of what it raises as well
+        logger.addFilter(_not_of_orbax)
         try:
             yield
         except ArgumentError:
             raise
         except Exception as error:  # Orbax and TensorStore raise what they like for a full disk or damage
-            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            first = next((cause for cause in _CAUSES if cause in str(error)), first)
             raise CheckpointError(
                 f"checkpoints in {self._folder} can't be {done}: make room, or name another folder ({first})"
             ) from error
+        finally:
+            logger.removeFilter(_not_of_orbax)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in Path(record.pathname).parts
 
 
 @contextmanager
