@@ -1,4 +1,7 @@
-"""ROC and PRO, exact, with NumPy and SciPy alone: one weighted curve, from arrays or from a stream."""
+"""ROC and PRO with NumPy and SciPy alone: one weighted curve, from arrays or from a stream.
+
+Exact, or within a bound that stands beside them.
+"""
 
 from jaxsode.metrics.curve import area, roc
 from jaxsode.metrics.evaluation import evaluate, pixel_auroc, pro

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from jaxsode.metrics import inputs
 from jaxsode.metrics.curve import check_limit
-from jaxsode.metrics.pixels import level_weights
+from jaxsode.metrics.pixels import weights_of
 from jaxsode.metrics.stream import Average, Metrics, Stream, protocol
 
 
@@ -38,9 +38,8 @@ def evaluate(
     Raises:
         ArgumentError: shapes, kinds or ranges do not fit, or a good picture's mask has defective pixels.
         NumericalError: a map or score is NaN; the message has the picture's index.
-        OutputError: there is no room for a temporary file.
     """
-    with Stream(paper_full_mask=paper_full_mask, pro_limit=pro_limit, levels=None) as stream:
+    with Stream(paper_full_mask=paper_full_mask, pro_limit=pro_limit, memory=None) as stream:
         stream.add(maps, masks, defective, image_scores=image_scores)
         return stream.result()
 
@@ -60,10 +59,10 @@ def pixel_auroc(
         in [0, 1]; None without a defective pixel or without a good one.
 
     Raises:
-        ArgumentError, NumericalError, OutputError: as `evaluate`.
+        ArgumentError, NumericalError: as `evaluate`.
     """
     scores, truth, _ = inputs.maps_and_masks(maps, masks)
-    (weights,) = level_weights(scores, truth, [protocol(average, full_mask=full_mask)])
+    (weights,) = weights_of(scores, truth, [protocol(average, full_mask=full_mask)])
     found = weights.area(weights.pixel, limit=1.0)
     return None if found is None else found[0]
 
@@ -88,10 +87,10 @@ def pro(
         in [0, 1]; None without a defective pixel or without a good one.
 
     Raises:
-        ArgumentError, NumericalError, OutputError: as `evaluate`.
+        ArgumentError, NumericalError: as `evaluate`.
     """
     check_limit(limit)
     scores, truth, _ = inputs.maps_and_masks(maps, masks)
-    (weights,) = level_weights(scores, truth, [protocol(average, full_mask=full_mask)])
+    (weights,) = weights_of(scores, truth, [protocol(average, full_mask=full_mask)])
     found = weights.area(weights.region, limit=limit)
     return None if found is None else found[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxsode.metrics.pixels import LevelWeights, Protocol, level_weights, regions
+from jaxsode.metrics.pixels import Protocol, Weights, regions, weights_of
 
 POOLED = Protocol(lowest=128, per_picture=False)
 PAPER = Protocol(lowest=128, per_picture=True)
@@ -37,14 +37,14 @@ def pictures():
 
 
 def test_pooled(pictures):
-    (weights,) = level_weights(*pictures, [POOLED])
+    (weights,) = weights_of(*pictures, [POOLED])
     np.testing.assert_array_equal(weights.negative, [4, 2, 1, 0, 0, 0, 1, 0, 0])
     np.testing.assert_array_equal(weights.pixel, [0, 1, 0, 1, 0, 1, 0, 1, 0])
     np.testing.assert_array_equal(weights.region, [0, 0.5, 0, 0.5, 0, 1, 0, 1, 0])
 
 
 def test_paper(pictures):
-    (weights,) = level_weights(*pictures, [PAPER])
+    (weights,) = weights_of(*pictures, [PAPER])
     first = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0]) / 3
     second = np.array([3, 1, 0, 0, 0, 0, 1, 0, 0]) / 5
     np.testing.assert_allclose(weights.negative, first + second, atol=1e-16)
@@ -54,7 +54,7 @@ def test_paper(pictures):
 
 def test_full_mask_moves_partial_pixels_to_the_negatives(pictures):
     """And the levels are still those of all protocols asked for together."""
-    pooled, paper = level_weights(*pictures, [POOLED, PAPER_FULL])
+    pooled, paper = weights_of(*pictures, [POOLED, PAPER_FULL])
     np.testing.assert_array_equal(pooled.pixel, [0, 1, 0, 1, 0, 1, 0, 1, 0])
     first = np.array([1, 2, 1, 0, 0, 0, 0, 0, 0]) / 4
     second = np.array([3, 1, 0, 0, 0, 0, 1, 0, 0]) / 5
@@ -65,7 +65,7 @@ def test_full_mask_moves_partial_pixels_to_the_negatives(pictures):
 
 def test_without_positives_all_scores_are_one_level(pictures):
     maps, masks = pictures
-    pooled, paper = level_weights(maps, np.zeros_like(masks), [POOLED, PAPER])
+    pooled, paper = weights_of(maps, np.zeros_like(masks), [POOLED, PAPER])
     assert pooled.negative.tolist() == [12.0]
     assert paper.negative.tolist() == [2.0]
     assert pooled.pixel.tolist() == pooled.region.tolist() == [0.0]
@@ -78,16 +78,16 @@ def test_each_picture_weighs_one_in_the_paper(protocol):
     masks = rng.choice(np.array([0, 127, 128, 255], np.uint8), (5, 9, 8))
     masks[0] = 0  # no positives
     masks[1] = 255  # no negatives
-    (weights,) = level_weights(maps, masks, [protocol])
+    (weights,) = weights_of(maps, masks, [protocol])
     sums = [weights.negative.sum(), weights.pixel.sum(), weights.region.sum()]
     np.testing.assert_allclose(sums, [4, 4, 4], rtol=1e-13)
 
 
-def test_the_bound_is_half_the_rectangle_of_each_merged_level_that_begins_below_the_limit():
-    """From the highest score: fpr 0 0.5 0.5 0.5 0.9 1, tpr 0 0 0.5 0.5 1 1; the lower level is merged."""
+def test_the_bound_is_half_the_rectangle_of_each_bin_that_begins_below_the_limit():
+    """From the highest score: fpr 0 0.5 0.5 0.5 0.9 1, tpr 0 0 0.5 0.5 1 1."""
     positive = np.array([0, 1, 0, 1, 0], float)
     negative = np.array([1, 4, 0, 0, 5], float)
-    weights = LevelWeights(negative, positive, positive, np.array([True, False]))
+    weights = Weights(negative, positive, positive, binned=True)
     for limit, bound in ((1.0, 0.1), (0.6, 0.1 / 0.6), (0.5, 0.0)):
         found = weights.area(positive, limit=limit)
         assert found is not None

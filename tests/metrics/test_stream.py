@@ -1,16 +1,21 @@
-"""The stream against the definition, however the pictures come; its bounds on memory, disk and error."""
+"""The stream against the definition, however the pictures come; its bounds on memory and error."""
 
-import tempfile
+import json
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from many_scores import pictures
 from referee import agree, all_by_definition
 
-from jaxsode.errors import ArgumentError, NumericalError, OutputError
-from jaxsode.metrics import Stream, evaluate, image_auroc, levels, spool
+from jaxsode.errors import ArgumentError, NumericalError
+from jaxsode.metrics import Stream, evaluate, image_auroc, levels
+from jaxsode.metrics import stream as streams
 
 UNDEFINED = {"pooled": None, "paper": None}
 
@@ -34,9 +39,9 @@ def pictures_of(parts):
     return [picture for part in parts for picture in zip(*part, strict=True)]
 
 
-def streamed(parts, *, most=None, **options):
+def streamed(parts, *, memory=None, **options):
     """The stream's result and the closed stream."""
-    with Stream(levels=most, **options) as stream:
+    with Stream(memory=memory, **options) as stream:
         for maps, masks in parts:
             stream.add(maps, masks, (masks >= 128).any(axis=(1, 2)))
         return stream.result(), stream
@@ -171,109 +176,10 @@ def test_nothing_to_measure():
         stream.result()
 
 
-@pytest.mark.parametrize("most", [3, 0, -1])
-def test_too_few_levels(most):
-    with pytest.raises(ArgumentError, match=f"levels is {most}: a curve needs 4"):
-        Stream(paper_full_mask=False, levels=most)
-
-
-# Memory and disk.
-
-
-def test_memory_does_not_grow_with_good_pictures(monkeypatch):
-    monkeypatch.setattr(spool, "IN_MEMORY", 2**15)
-    side = 64
-    rng = np.random.default_rng(6)
-    defect = np.zeros((1, side, side), np.uint8)
-    defect[:, 8:16, 8:16] = 255
-
-    def peak(good):
-        tracemalloc.start()
-        with Stream(paper_full_mask=False) as stream:
-            stream.add(rng.random((1, side, side), np.float32), defect, np.array([True]))
-            for _ in range(good):
-                stream.add(rng.random((1, side, side), np.float32), defect * 0, np.array([False]))
-            stream.result()
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
-
-    peak(2)  # what is made once
-    few, many = peak(20), peak(220)
-    # A picture leaves its score and its flag; its map would be 16 KiB. Curve and vectors of them take more.
-    assert many - few < 200 * 256
-
-
-@pytest.fixture
-def files(monkeypatch):
-    """The temporary files that are opened on disk."""
-    opened = []
-    make = tempfile.TemporaryFile
-
-    def noted(*arguments, **options):
-        opened.append(make(*arguments, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
-    return opened
-
-
-def test_the_spool_goes_to_disk_beyond_its_limit_and_is_deleted(files, tmp_path, monkeypatch):
-    maps, masks = smooth(7)
-    defective = masks.any(axis=(1, 2))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    expected = evaluate(maps, masks, defective, paper_full_mask=True)
-    assert not files
-    monkeypatch.setattr(spool, "IN_MEMORY", 4096)
-    with Stream(paper_full_mask=True) as stream:
-        for i in range(12):
-            stream.add(maps[i : i + 1], masks[i : i + 1], defective[i : i + 1])
-        assert len(files) == 1
-        assert stream.result() == expected
-        written = files[0].seek(0, 2)
-        # The good pixels' scores, and for each picture two headers and two weights.
-        assert written == (masks < 128).sum() * 4 + 12 * (2 * 16 + 2 * 8)
-        assert not files[0].closed
-    assert files[0].closed
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_spool_is_deleted_after_an_error(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(spool, "IN_MEMORY", 1)
-    maps, masks = smooth(8)
-
-    def interrupted():
-        with Stream(paper_full_mask=True) as stream:
-            stream.add(maps, masks, masks.any(axis=(1, 2)))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [file.closed for file in files] == [True]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_one_line(monkeypatch):
-    monkeypatch.setattr(spool, "IN_MEMORY", 4096)
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115
-    maps, masks = smooth(9)
-    with (
-        Stream(paper_full_mask=True) as stream,
-        pytest.raises(OutputError, match=r"No space left .* TMPDIR") as caught,
-    ):
-        stream.add(maps, masks, masks.any(axis=(1, 2)))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ArgumentError, match="closed"):
-        stream.result()
-
-
-def test_no_temporary_folder_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "IN_MEMORY", 1)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    maps, masks = smooth(9)
-    with Stream(paper_full_mask=True) as stream, pytest.raises(OutputError, match="another folder in TMPDIR"):
-        stream.add(maps, masks, masks.any(axis=(1, 2)))
+@pytest.mark.parametrize("memory", [2**24 - 1, 0, -1, 1e9])
+def test_too_little_memory(memory):
+    with pytest.raises(ArgumentError, match=rf"metrics is {memory}: give whole bytes, at least 16777216 "):
+        Stream(paper_full_mask=False, memory=memory)
 
 
 def test_a_picture_half_added_is_no_picture(monkeypatch):
@@ -293,69 +199,165 @@ def test_a_picture_half_added_is_no_picture(monkeypatch):
             stream.result()
 
 
-# Merged levels.
+# Beyond the memory.
 
 
-@pytest.mark.parametrize("most", [4, 7, 16, 64, 256])
+@pytest.fixture
+def any_memory(monkeypatch):
+    monkeypatch.setattr(streams, "LEAST_MEMORY", 0)
+
+
+def one_by_one(maps, masks):
+    return [(maps[i : i + 1], masks[i : i + 1]) for i in range(len(maps))]
+
+
+def within_bounds(got, bounds, exact):
+    for name in ("pixel_auroc", "pro"):
+        for average in ("pooled", "paper"):
+            assert 0 < bounds[name][average] < 0.5
+            assert abs(got[name][average] - exact[name][average]) <= bounds[name][average] + 1e-12
+
+
+@pytest.mark.parametrize("memory", [0, 8000, 15_000, 2**22])
 @pytest.mark.parametrize("order", ["random", "rising"])
-def test_the_bound_holds(most, order, monkeypatch):
-    monkeypatch.setattr(levels, "AT_ONCE", 100)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bound_holds(memory, order, dtype, any_memory):
+    """From the first picture on, or after a few that were kept; in a page or in several."""
     maps, masks = smooth(11, count=30)
-    if order == "rising":  # the worst: later pictures crowd where no level has been yet, or all in one
+    if order == "rising":  # bins that were there before are never where the next picture's scores are
         order_of = np.argsort(maps.mean(axis=(1, 2)))
         maps, masks = maps[order_of] + np.arange(30, dtype=np.float32)[:, None, None] / 10, masks[order_of]
+    maps = maps.astype(dtype)
+    if memory == 2**22:
+        maps = np.repeat(np.repeat(maps, 10, axis=1), 10, axis=2)
+        masks = np.repeat(np.repeat(masks, 10, axis=1), 10, axis=2)
     exact = evaluate(maps, masks, masks.any(axis=(1, 2)), paper_full_mask=True)
-    one_by_one = [(maps[i : i + 1], masks[i : i + 1]) for i in range(30)]
-    got, stream = streamed(one_by_one, most=most, paper_full_mask=True)
+    got, stream = streamed(one_by_one(maps, masks), memory=memory, paper_full_mask=True)
     assert stream.merged
     assert got["image_auroc"] == exact["image_auroc"]
     assert stream.error_bound["image_auroc"] == 0.0
-    for name, limit in (("pixel_auroc", 1.0), ("pro", 0.3)):
-        for average in ("pooled", "paper"):
-            bound = stream.error_bound[name][average]
-            assert bound > 0
-            assert abs(got[name][average] - exact[name][average]) <= bound + 1e-12
-            if order == "random":
-                assert bound < 16 / most / limit
+    within_bounds(got, stream.error_bound, exact)
+    assert got != exact
+    assert stream.error_bound["pro"]["pooled"] < 0.15
 
 
-def test_as_many_levels_as_scores_is_exact():
+def test_any_order_gives_the_same_beyond_the_memory(any_memory):
+    maps, masks = smooth(12, count=30)
+    parts = one_by_one(maps, masks)
+    expected, stream = streamed(parts, memory=10_000, paper_full_mask=True)
+    for again in (parts[::-1], parts[1::2] + parts[::2], [(maps, masks)]):
+        got, other = streamed(again, memory=10_000, paper_full_mask=True)
+        for name in ("pixel_auroc", "pro"):
+            assert got[name] == pytest.approx(expected[name], abs=1e-12)
+            assert other.error_bound[name] == pytest.approx(stream.error_bound[name], abs=1e-12)
+
+
+def test_exact_as_long_as_all_fits(any_memory):
     maps, masks = smooth(12)
-    distinct = len(np.unique(maps[masks >= 128]))
     exact = evaluate(maps, masks, masks.any(axis=(1, 2)), paper_full_mask=True)
-    for most, merged in ((distinct, False), (distinct - 1, True)):
-        got, stream = streamed([(maps, masks)], most=most, paper_full_mask=True)
+    needed = 4 * (masks < 128).sum() + 256 * (masks >= 128).sum()
+    for memory, merged in ((needed * 8 // 7 + 8, False), (needed * 8 // 7 - 8, True)):
+        got, stream = streamed([(maps, masks)], memory=int(memory), paper_full_mask=True)
         assert stream.merged == merged
         assert (got == exact) == (not merged)
         assert (stream.error_bound["pro"]["pooled"] == 0.0) == (not merged)
 
 
-def test_what_is_merged_is_small_and_what_is_large_is_not_merged():
-    scores = np.arange(1000.0)
-    weights = np.ones((1, 1000))
-    weights[0, [333, 334, 500]] = 500  # ties of many positives: each would fill a cell
-    found = levels.Levels(columns=1, guides=1, most=40)
-    found.add(scores, weights)
-    found.settle()
-    merged = found.highest > found.lowest
-    assert merged.any()
-    assert found.sums[0, merged].max() < 2 / 10 * weights.sum()
-    assert not merged[np.searchsorted(found.lowest, [333, 334])].any()
-    assert {333.0, 334.0, 500.0} <= set(found.lowest)
-    assert found.lowest.size <= 2 * 10
+def test_a_result_on_the_way_changes_nothing_beyond_the_memory(any_memory):
+    maps, masks = smooth(1)
+    parts = one_by_one(maps, masks)
+    expected, _ = streamed(parts, memory=3000, paper_full_mask=True)
+    with Stream(paper_full_mask=True, memory=3000) as stream:
+        merged = []
+        for some, of_some in parts:
+            stream.add(some, of_some, of_some.any(axis=(1, 2)))
+            stream.result()
+            merged.append(stream.merged)
+        assert stream.result() == expected
+        assert merged == sorted(merged)
+        assert not merged[0]
 
 
-def test_no_more_levels_than_are_allowed():
+@pytest.mark.parametrize("masks", [0, 255])
+def test_undefined_beyond_the_memory(masks, any_memory):
+    """Of good pixels alone, or of defective ones alone, there is no curve."""
+    masks = np.full((2, 4, 4), masks, np.uint8)
+    got, stream = streamed([(np.ones((2, 4, 4)), masks)], memory=0, paper_full_mask=True)
+    assert stream.merged
+    assert got["pixel_auroc"] == got["pro"] == stream.error_bound["pro"] == UNDEFINED
+
+
+def test_memory_does_not_grow_with_pictures(any_memory):
+    def peak(count):
+        tracemalloc.start()
+        with Stream(paper_full_mask=True, memory=2**20) as stream:
+            for maps, masks in pictures(count, side=128):
+                stream.add(maps, masks, masks.any(axis=(1, 2)))
+            stream.result()
+        assert stream.merged
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(30)  # what is made once
+    few, many = peak(30), peak(300)
+    assert many < 1.1 * few
+
+
+@pytest.mark.parametrize("memory", [None, 2**24])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_it_takes_no_more_than_it_says(memory, share):
+    """While scores come and when the curves are drawn; the pages' table has 16 MiB, little of it used."""
+    side, count = 256, 12 if memory is None else 90
     rng = np.random.default_rng(13)
-    for most in (4, 5, 30):
-        found = levels.Levels(columns=2, guides=1, most=most)
-        total = np.zeros(2)
-        for _ in range(20):
-            weights = rng.random((2, 50))
-            total += weights.sum(axis=1)
-            found.add(rng.random(50), weights)
-            found.settle()
-            assert found.lowest.size <= most
-            assert (found.lowest <= found.highest).all()
-            assert (found.highest[:-1] < found.lowest[1:]).all()
-        np.testing.assert_allclose(found.sums.sum(axis=1), total, rtol=1e-12)
+    masks = np.zeros((1, side, side), np.uint8)
+    masks[:, : int(share * side)] = 255
+    tracemalloc.start()
+    with Stream(paper_full_mask=True, memory=memory) as stream:
+        for _ in range(count):
+            stream.add(rng.random((1, side, side), np.float32), masks, np.array([True]))
+        stream.result()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stream.merged == (memory is not None)
+    positives = count * int((masks > 0).sum())
+    needed = 4 * (count * masks.size - positives) + 256 * positives
+    vectors = 40 * masks.size
+    assert peak < vectors + (needed if memory is None else memory + 2**24)
+
+
+HERE = Path(__file__).parent
+
+
+def in_a_process_of_its_own(count, side, memory):
+    """(result, error bounds, peak in bytes) of a stream."""
+    done = subprocess.run(
+        [sys.executable, HERE / "many_scores.py", *map(str, (count, side, memory))],
+        env={"PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("count", "memory", "bound"),
+    [
+        pytest.param(5, 2**24, 3e-4, id="5 million"),
+        pytest.param(100, 2**28, 1e-4, id="100 million", marks=pytest.mark.slow),
+    ],
+)
+def test_many_distinct_scores(count, memory, bound):
+    got, bounds, peak = in_a_process_of_its_own(count, 1000, memory)
+    exact, _ = streamed(pictures(count, side=1000), paper_full_mask=True)
+    within_bounds(got, bounds, exact)
+    assert max(*bounds["pixel_auroc"].values(), *bounds["pro"].values()) < bound
+    assert peak < 2e9
+
+
+@pytest.mark.slow
+def test_the_process_does_not_grow_with_pictures():
+    """Ten times as many pictures, and memory below what the fewer need."""
+    few, many = (in_a_process_of_its_own(count, 256, 2**25)[2] for count in (200, 2000))
+    assert many < 1.1 * few
