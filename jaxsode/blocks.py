@@ -30,6 +30,7 @@ from jaxsode.fitting import (
     precision_of,
     resolved,
 )
+from jaxsode.layout import row_blocks
 from jaxsode.method import Method
 from jaxsode.saving import Saved, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
@@ -40,7 +41,14 @@ _ONE_FOR_ALL = "precision {precision!r} is one for all locations and can't be do
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
 
 
-def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: int | None = None) -> int:
+def state_bytes(
+    grid: tuple[int, int],
+    method: Method,
+    features: int,
+    pictures: int | None = None,
+    *,
+    keep_moments: bool = True,
+) -> int:
     """What fitting holds for a grid: the state, a group of embedded pictures, the moments that are kept.
 
     Args:
@@ -48,9 +56,10 @@ def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: 
         method: see `Method`.
         features: F of the backbone.
         pictures: N, where it is known.
+        keep_moments: whether they are kept, or the detector is saved: its half of a matrix is made beside it.
 
     Returns:
-        Bytes, float32: 4·H·W·(k² + 34·k) and 2·H·W·k·(k + 1) more for the paper's method.
+        Bytes, float32: 4·H·W·(k² + 34·k) and, with the moments, 2·H·W·k·(k + 1) more for the paper's method.
     """
     method, needs = resolved(method, features, pictures)
     k = method.size(features)
@@ -60,19 +69,26 @@ def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: 
         # The features twice, as they are put together; the basis of the dual form, or the eigenvectors.
         one = 2 * N * k + (made or N * k) + N * N
     elif needs == "moments":
-        one = k * k + k * (k + 1) // 2 + made + (GROUP + 2) * k
+        half = k * (k + 1) // 2 if keep_moments else 0
+        one = k * k + half + made + (GROUP + 2) * k
     else:
         one = (GROUP + 4) * k
     return 4 * grid[0] * grid[1] * one
 
 
 def rows_per_block(
-    grid: tuple[int, int], method: Method, features: int, memory: int, pictures: int | None = None
+    grid: tuple[int, int],
+    method: Method,
+    features: int,
+    memory: int,
+    pictures: int | None = None,
+    *,
+    keep_moments: bool = True,
 ) -> int:
     """How many of the grid's rows to do at once: of the fewest blocks that fit, all about alike.
 
     Args:
-        grid, method, features, pictures: as for `state_bytes`.
+        grid, method, features, pictures, keep_moments: as for `state_bytes`.
         memory: bytes for the state of a block.
 
     Returns:
@@ -81,7 +97,7 @@ def rows_per_block(
     Raises:
         ArgumentError: not even one row fits, or one precision for all locations, which can't be cut.
     """
-    one = state_bytes((1, grid[1]), method, features, pictures)
+    one = state_bytes((1, grid[1]), method, features, pictures, keep_moments=keep_moments)
     if memory >= one * grid[0]:
         return grid[0]
     if resolved(method, features, pictures)[1] in ("pooled", "one set"):
@@ -147,23 +163,29 @@ def fit_and_score(
     found: list[tuple[np.ndarray, int]] = []
     H, _ = grid_of(backbone, size)
 
+    def fitted(start: int, block: slice, writer: checkpoint.Writer | None) -> dict[str, Any]:
+        """One block; when it returns, nothing of its state is left."""
+        state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
+        count = _count(state)
+        statistics = kept(state) if keep_moments and writer is not None else None
+        mean, precision = precision_of(state, method)
+        del state
+        if tested is not None:
+            _score_block(tested, block, H, mean, precision, found)
+        if writer is None:
+            return {}
+        kind, arrays, _ = named(precision if statistics is None else statistics)
+        if statistics is None:
+            arrays = arrays | {"mean": mean}
+        for at, part in row_blocks({n: a[start - block.start :] for n, a in arrays.items()}):
+            writer.rows(start + at, part)
+        rows_of = {n: ((H, *a.shape[1:]), str(a.dtype)) for n, a in arrays.items()}
+        return {"kind": kind, "moments": statistics is not None, "rows": rows_of, "count": count}
+
     def blocks(writer: checkpoint.Writer | None) -> dict[str, Any]:
         page: dict[str, Any] = {}
         for start, block in _blocks(H, rows):
-            state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
-            count = _count(state)
-            statistics = kept(state) if keep_moments and writer is not None else None
-            mean, precision = precision_of(state, method)
-            del state
-            if tested is not None:
-                _score_block(tested, block, H, mean, precision, found)
-            if writer is not None:
-                kind, arrays, _ = named(precision if statistics is None else statistics)
-                if statistics is None:
-                    arrays = arrays | {"mean": mean}
-                writer.rows(start, {n: np.asarray(a)[start - block.start :] for n, a in arrays.items()})
-                rows_of = {n: ((H, *a.shape[1:]), str(a.dtype)) for n, a in arrays.items()}
-                page = {"kind": kind, "moments": statistics is not None, "rows": rows_of, "count": count}
+            page = fitted(start, block, writer)
         return page
 
     if path is None:
@@ -186,8 +208,11 @@ def score(
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Anomaly maps by a saved detector, of which one block of rows at a time is read.
 
+    It holds `memory` bytes for the state, and while it reads a block of the file, 256 MB (or one row, if that
+    has more); besides, H·W numbers a picture, and the embedded pictures as `keep` has it.
+
     Args:
-        path: the detector's folder.
+        path: the detector's folder; `~` is the home folder.
         test: called for batches of feature maps of the saved backbone, each with how many of its rows count.
         memory: bytes for the state of a block.
         backbone: as for `Detector.load`.
@@ -200,20 +225,23 @@ def score(
         CheckpointError: see `Detector.load`.
         ArgumentError: not even one row fits into the memory.
     """
-    saved = Saved.open(Path(path).absolute(), backbone)
+    saved = Saved.open(checkpoint.folder_at(path), backbone)
     F = sum(saved.backbone.channels)
     grid = grid_of(saved.backbone, saved.size)
     rows = rows_per_block(grid, saved.method, F, memory, saved.count)
     tested = _Embedded(test, saved.W, keep)
     found: list[tuple[np.ndarray, int]] = []
     for _, block in _blocks(grid[0], rows):
-        arrays: dict[str, Any] = saved.rows(block.start, block.stop)
-        mean = arrays.pop("mean", None)
-        state = of_named(saved.kind, arrays)
-        if saved.moments:
-            mean, state = precision_of(unkept(state), saved.method)
-        _score_block(tested, block, grid[0], mean, state, found)
+        _score_block(tested, block, grid[0], *_read(saved, block), found)
     return _maps(found, saved.size, saved.method.sigma)
+
+
+def _read(saved: Saved, block: slice) -> tuple[Any, Any]:
+    """Mean and precision of a block of a saved detector."""
+    arrays: dict[str, Any] = saved.rows(block.start, block.stop)
+    mean = arrays.pop("mean", None)
+    state = of_named(saved.kind, arrays)
+    return precision_of(unkept(state), saved.method) if saved.moments else (mean, state)
 
 
 def _blocks(height: int, rows: int) -> Iterator[tuple[int, slice]]:

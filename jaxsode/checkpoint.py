@@ -1,18 +1,20 @@
 """A file format: arrays, some of them in blocks of rows, and a page of JSON that says what they are.
 
-It knows nothing of what it keeps. The arrays are Orbax's (NumPy's where another host than the first writes);
-beside them the page has the length and the CRC-32 of every file, and of itself, so that no flipped bit is
-read as a number. A folder appears under its name only when all of it is written. Arrays whose first axis is
-the grid's rows are written block by block, by whoever has them: a fit that never holds them all, or each of
-several hosts.
+It knows nothing of what it keeps. The arrays are as `jaxsode.trees` writes them; beside them the page has the
+length and the CRC-32 of every file, and of itself, so that no flipped bit is read as a number. A folder
+appears under its name only when all of it is written. Arrays whose first axis is the grid's rows are written
+block by block, by whoever has them: a fit that never holds them all, or each of several hosts.
 """
 
+import contextlib
+import errno
 import json
 import os
+import re
+import secrets
 import shutil
-import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -20,21 +22,22 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from jaxsode import hosts, making, trees
 from jaxsode.errors import CheckpointError
+from jaxsode.trees import shown
 
 FORMAT = 2
 _PAGE = "detector.json"
 _WHOLE = "whole"
 _ROWS = "rows-"
 
-# Orbax counts its saves and restores process-wide: two at once get into each other's way.
-_orbax = threading.Lock()
-
 
 class Writer:
     """A folder in the making: `whole` and `rows`, in any order, then `finish`.
 
-    As a context it finishes nothing by itself: what isn't finished when the block ends is removed.
+    As a context it finishes nothing by itself: what isn't finished when the block ends is removed. On several
+    hosts, which must share the folder's file system, each has one, and what fails on one fails on all.
+    What a killed process left of a folder of the same name is removed.
 
     Args:
         path: a folder that does not exist yet.
@@ -43,37 +46,55 @@ class Writer:
         CheckpointError: it exists, or can't be made.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path).absolute()
-        if self.path.exists() or self.path.is_symlink():
-            raise CheckpointError(f"{self.path} exists already: choose another folder, or remove it")
-        # The same name on every host, in case they share the folder's file system.
-        self._partial = self.path.with_name(f".{self.path.name}.partial-{_of_first_host(os.getpid())}")
+    def __init__(self, path: str | os.PathLike[str]):
         self._finished = False
-        if jax.process_index() == 0:
-            try:
-                self._partial.mkdir(parents=True)
-            except OSError as error:
+        self._told = True
+        self._lock: int | None = None
+        number = hosts.first_says(secrets.randbits(31))
+        try:
+            with hosts.in_step():
+                self._make(path, number)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        self._told = False
+
+    def _make(self, path: str | os.PathLike[str], number: int) -> None:
+        self.path = folder_at(path)
+        self._partial = making.beside(self.path, number)
+        with self._writing():
+            if os.path.lexists(self.path):
                 raise CheckpointError(
-                    f"{self.path} can't be written ({error.strerror}): choose another folder"
-                ) from error
-        _all_hosts("made")
+                    f"{shown(self.path)} exists already: choose another folder, or remove it"
+                )
+            if jax.process_index() == 0:
+                making.sweep(self.path)
+                self._lock = making.locked(self._partial)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self._finished and jax.process_index() == 0:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not self._told:
+            with contextlib.suppress(CheckpointError):  # that another one is gone: this one has its own error
+                hosts.tell(error)
+        if self._lock is not None and not self._finished:
             shutil.rmtree(self._partial, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def whole(self, arrays: Mapping[str, Any]) -> None:
         """Write arrays that have no blocks; on several hosts the first writes them.
 
         Args:
             arrays: by name, each whole on this host.
+
+        Raises:
+            CheckpointError: they can't be written.
         """
         if jax.process_index() == 0:
-            self._save(_WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
+            self._save(_WHOLE, arrays)
 
     def rows(self, start: int, arrays: Mapping[str, Any]) -> None:
         """Write a block of rows.
@@ -81,10 +102,12 @@ class Writer:
         Args:
             start: the grid's row that the block begins with.
             arrays: by name, each (rows, …), all of equally many rows, on this host.
+
+        Raises:
+            CheckpointError: they can't be written.
         """
-        block = {name: np.asarray(array) for name, array in arrays.items()}
-        stop = start + len(next(iter(block.values())))
-        self._save(f"{_ROWS}{start:06d}-{stop:06d}", block)
+        stop = start + len(next(iter(arrays.values())))
+        self._save(f"{_ROWS}{start:06d}-{stop:06d}", arrays)
 
     def finish(self, page: Mapping[str, Any]) -> None:
         """Write the page and give the folder its name.
@@ -93,31 +116,34 @@ class Writer:
             page: what JSON can hold.
 
         Raises:
-            CheckpointError: something took the name meanwhile.
+            CheckpointError: it can't be written, something took the name meanwhile, or another host failed.
         """
-        _all_hosts("written")
-        if jax.process_index() == 0:
-            content = {"format": FORMAT, **page, "files": _listed(self._partial)}
-            text = json.dumps(content | {"crc32": _crc(content)}, indent=2, ensure_ascii=False) + "\n"
-            (self._partial / _PAGE).write_text(text, encoding="utf-8")
-            try:
+        self._told = True
+        with hosts.in_step():
+            pass
+        with hosts.in_step(), self._writing():
+            if jax.process_index() == 0:
+                content = {"format": FORMAT, **page, "files": _listed(self._partial)}
+                text = json.dumps(content | {"crc32": _crc(content)}, indent=2, ensure_ascii=False) + "\n"
+                (self._partial / _PAGE).write_text(text, encoding="utf-8")
                 self._partial.rename(self.path)
-            except OSError as error:
-                raise CheckpointError(
-                    f"{self.path} was taken meanwhile ({error.strerror}): choose another folder"
-                ) from error
-        self._finished = True
-        _all_hosts("named")
+            self._finished = True
 
-    def _save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        if jax.process_index() == 0:
-            with _orbax, _checkpointer() as checkpointer:
-                checkpointer.save(self._partial / name, arrays)
-            return
-        # Of arrays that are whole on each host, Orbax lets the first one alone write.
-        (self._partial / name).mkdir()
-        for key, array in arrays.items():
-            np.save(self._partial / name / f"{key}.npy", array, allow_pickle=False)
+    def _save(self, name: str, arrays: Mapping[str, Any]) -> None:
+        with self._writing():
+            trees.save(self._partial / name, {key: np.asarray(array) for key, array in arrays.items()})
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            taken = error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+            if taken and os.path.lexists(self.path):
+                text = f"{shown(self.path)} was taken meanwhile: choose another folder"
+            else:
+                text = f"{shown(self.path)} can't be written ({trees.cause(error)}): choose another folder"
+            raise CheckpointError(text) from error
 
 
 class Reader:
@@ -130,22 +156,25 @@ class Reader:
         CheckpointError: nothing whole is there, something is damaged, or it is of another format.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path).absolute()
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = folder_at(path)
         self.page = read_page(self.path)
         if self.page.get("format") != FORMAT:
             raise CheckpointError(
-                f"{self.path} is of format {self.page.get('format')}, this version reads {FORMAT}: "
+                f"{shown(self.path)} is of format {self.page.get('format')}, this version reads {FORMAT}: "
                 "fit it again"
             )
         stated = self.page.pop("crc32", None)
         if stated != _crc(self.page):
-            raise CheckpointError(f"{self.path / _PAGE} is not as it was saved: fit and save it again")
+            raise CheckpointError(f"{shown(self.path / _PAGE)} is not as it was saved: fit and save it again")
         files: dict[str, list[int]] = self.page.pop("files")
-        found = _checked(self.path, files)
+        try:
+            found = _checked(self.path, files)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         if damaged := sorted(name for name in files if found[name] != files[name]):
             raise CheckpointError(
-                f"{self.path}: {damaged[0]} is not as it was saved: fit and save the detector again"
+                f"{shown(self.path)}: {damaged[0]} is not as it was saved: fit and save the detector again"
             )
         names = {name.split("/")[0] for name in files}
         self._blocks = sorted(
@@ -159,7 +188,7 @@ class Reader:
 
     def whole(self) -> dict[str, np.ndarray]:
         """The arrays that have no blocks, by name."""
-        return restore(self.path / _WHOLE)
+        return trees.restore(self.path / _WHOLE)
 
     def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Rows of the others, by name.
@@ -170,18 +199,43 @@ class Reader:
         Raises:
             CheckpointError: not all of them are there.
         """
-        parts: list[dict[str, np.ndarray]] = []
+        rows: dict[str, np.ndarray] = {}
         at = start
         for first, last, name in self._blocks:
-            if first <= at < min(last, stop):
-                block = restore(self.path / name)
-                parts.append({n: a[at - first : min(last, stop) - first] for n, a in block.items()})
-                at = min(last, stop)
+            end = min(last, stop)
+            if first <= at < end:
+                block = trees.restore(self.path / name)
+                if (first, last) == (start, stop):
+                    return block
+                for key in block:
+                    # Copied: a part would keep the whole block in memory.
+                    if key not in rows:
+                        rows[key] = np.empty((stop - start, *block[key].shape[1:]), block[key].dtype)
+                    rows[key][at - start : end - start] = block[key][at - first : end - first]
+                at = end
+                del block
         if at < stop:
-            raise CheckpointError(f"{self.path} has no row {at}: fit and save the detector again")
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            raise CheckpointError(f"{shown(self.path)} has no row {at}: fit and save the detector again")
+        return rows
+
+
+def folder_at(path: str | os.PathLike[str]) -> Path:
+    """A user's path, absolute, `~` in it too.
+
+    Raises:
+        CheckpointError: there is no such home folder, or it is an address, or no path at all.
+    """
+    text = os.path.expanduser(os.fsdecode(path))
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise CheckpointError(f"{shown(text)} is an address: give a folder, or mount it as one")
+    name = text.split("/")[0]
+    if name.startswith("~"):
+        raise CheckpointError(
+            f"{shown(text)}: {name} is nobody's home folder: write the folder out, or ./{name}"
+        )
+    if "\0" in text:
+        raise CheckpointError(f"{shown(text)} is no path, for the NUL in it: choose another one")
+    return Path(text).absolute()
 
 
 def read_page(path: Path) -> dict[str, Any]:
@@ -195,65 +249,21 @@ def read_page(path: Path) -> dict[str, Any]:
         if not isinstance(page, dict):
             raise ValueError("no object")
         return page
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
-
-
-def restore(path: Path) -> dict[str, Any]:
-    """A tree of arrays that Orbax, or on another host than the first NumPy, wrote; on this host.
-
-    Raises:
-        CheckpointError: it can't be read.
-    """
-    import orbax.checkpoint as ocp
-
-    try:
-        if plain := sorted(path.glob("*.npy")):
-            return {file.stem: np.load(file, allow_pickle=False) for file in plain}
-        with _orbax, _checkpointer() as checkpointer:
-            tree = checkpointer.metadata(path).item_metadata
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
-            return checkpointer.restore(path, restore_args=as_numpy)
-    except Exception as error:  # Orbax and TensorStore raise what they like for a damaged file
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path.parent}: its arrays can't be read, fit and save the detector again ({first})"
+            f"{shown(path)} holds no whole detector: fit and save it again ({_PAGE}: {error})"
         ) from error
 
 
-def _checkpointer() -> Any:
-    """Orbax, on this host alone: each host writes what it has, and waits for nobody."""
-    import orbax.checkpoint as ocp
-
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def assembled(
-    shape: tuple[int, ...],
-    dtype: Any,
-    sharding: jax.sharding.Sharding,
-    rows: Callable[[int, int], np.ndarray],
-) -> jax.Array:
-    """An array over several devices from the rows that each one needs.
-
-    Args:
-        shape: of the whole, (H, …).
-        dtype: of the whole.
-        sharding: over its first axis at most.
-        rows: (start, stop) → those rows.
-    """
-
-    def part(index: Sequence[slice] | None) -> np.ndarray:
-        assert index is not None
-        start, stop, _ = index[0].indices(shape[0])
-        return rows(start, stop)[(slice(None), *index[1:])].astype(dtype)
-
-    return jax.make_array_from_callback(shape, sharding, part)
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        lacking = os.path.relpath(os.fsdecode(error.filename), path)
+        return CheckpointError(
+            f"{shown(path)} holds no whole detector: fit and save it again (there is no {shown(lacking)})"
+        )
+    return CheckpointError(f"{shown(path)} can't be read ({trees.cause(error)}): make it readable")
 
 
 def _listed(folder: Path) -> dict[str, list[int]]:
@@ -269,30 +279,12 @@ def _checked(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str
 
 def _checksum(file: Path) -> list[int]:
     length = crc = 0
-    try:
-        with file.open("rb") as opened:
-            while part := opened.read(1 << 22):
-                length += len(part)
-                crc = zlib.crc32(part, crc)
-    except OSError:
-        return [-1, 0]  # nothing that was saved is so
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 22):
+            length += len(part)
+            crc = zlib.crc32(part, crc)
     return [length, crc]
 
 
 def _crc(page: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(page, sort_keys=True).encode())
-
-
-def _of_first_host(number: int) -> int:
-    if jax.process_count() == 1:
-        return number
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
-
-
-def _all_hosts(reached: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(f"jaxsode-checkpoint-{reached}")

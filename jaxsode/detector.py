@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsode import checkpoint, format1
+from jaxsode import checkpoint, format1, hosts
 from jaxsode.algebra import leave_one_out, over_grid
 from jaxsode.algebra.precision import FULL_RANK
 from jaxsode.backbones.protocol import Backbone
@@ -37,20 +37,21 @@ from jaxsode.fitting import (
     precision_of,
     resolved,
 )
+from jaxsode.layout import row_blocks
 from jaxsode.meshes import ROWS, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
 from jaxsode.pictures import checked, own, padded
-from jaxsode.saving import Saved, fingerprint, network_arrays, page_of, row_blocks
+from jaxsode.saving import Saved, fingerprint, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.statistics import (
     STATISTICS,
     Packed,
     Pictures,
     kept,
+    merged,
     named,
     of_named,
     statistic_of,
-    summed,
     unkept,
     unpack,
 )
@@ -221,19 +222,22 @@ class Detector:
             NumericalError: the covariance at some location can't be factorised.
         """
         method = of_backbone(_method(method, {}), backbone)
-        if isinstance(state, Packed):
-            state = unpack(state)
+        # The moments are unpacked last: whoever waits for their whitener holds them packed already.
+        packed = state if isinstance(state, Packed) else None
         if method.precision == FULL_RANK:
             method = method.recorded(precision="dual" if isinstance(state, Pictures) else "local")
-        F, k = sum(backbone.channels), jax.tree.leaves(state)[-1].shape[-1]
+        F = sum(backbone.channels)
+        k = (jax.tree.leaves(state)[-1] if packed is None else packed.origin).shape[-1]
         if W.shape != (F, k) or method.size(F) != k:
             raise ArgumentError(
                 f"the statistics are of k = {k}, W is {_by(W.shape)}, the method of k = {method.size(F)} and "
                 f"the backbone of {F} features: give those that belong together"
             )
         count = _count(state, backbone, size)
-        statistics = kept(state) if keep_moments else None
-        mean, precision = precision_of(state, method)
+        statistics = None
+        if keep_moments:
+            statistics = kept(state) if packed is None else packed
+        mean, precision = precision_of(state if packed is None else unpack(packed), method)
         return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size)
 
     # Of moments alone, as it was called when there was nothing else.
@@ -360,7 +364,7 @@ class Detector:
     @classmethod
     @set_aside
     def merge(cls, a: "Detector", b: "Detector") -> "Detector":
-        """The detector fitted on the pictures of both, exactly.
+        """The detector fitted on the pictures of both, exactly. It takes as much as a fit, and no more.
 
         Args:
             a, b: fitted by one method, with the same W, backbone, size and layers, on different pictures.
@@ -377,9 +381,8 @@ class Detector:
         if isinstance(first, Pictures) and isinstance(second, Pictures):
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
         # Where one was cheaper from its pictures and the other from its moments, sums are what both have.
-        merged = jax.jit(statistic_of(summed(first)).merge)(summed(unkept(first)), summed(unkept(second)))
         precision = "local" if a.method.precision == "dual" else a.method.precision
-        return a._of_state(merged, replace(a.method, precision=precision))
+        return a._of_state(merged(first, second), replace(a.method, precision=precision))
 
     @set_aside
     def with_epsilon(self, epsilon: float) -> Self:
@@ -462,10 +465,11 @@ class Detector:
         """Write the detector into a new folder, all of it or nothing.
 
         With its moments, of which the precision is made again when it is loaded; without them, its precision.
-        On several hosts each calls it, and writes the rows that it holds.
+        On several hosts, which must share the folder's file system, each calls it and writes the rows that it
+        holds; what fails on one fails on all.
 
         Args:
-            path: a folder that does not exist yet.
+            path: a folder that does not exist yet; `~` is the home folder.
 
         Raises:
             CheckpointError: the folder exists or can't be written.
@@ -474,21 +478,21 @@ class Detector:
         kind, rows, whole = named(self.precision if state is None else state)
         if state is None:
             (rows if self.mean.ndim == 3 else whole)["mean"] = self.mean
+        page = page_of(
+            self.backbone,
+            self.method,
+            size=self.size,
+            count=int(self.count),
+            kind=kind,
+            moments=state is not None,
+            rows={name: (array.shape, str(array.dtype)) for name, array in rows.items()},
+        )
+        blocks = row_blocks(rows)
         with checkpoint.Writer(path) as writer:
-            for start, block in row_blocks(rows):
+            for start, block in blocks:
                 writer.rows(start, block)
             writer.whole(whole | network_arrays(self.backbone, self.W))
-            writer.finish(
-                page_of(
-                    self.backbone,
-                    self.method,
-                    size=self.size,
-                    count=int(self.count),
-                    kind=kind,
-                    moments=state is not None,
-                    rows={name: (array.shape, str(array.dtype)) for name, array in rows.items()},
-                )
-            )
+            writer.finish(page)
 
     @classmethod
     @set_aside
@@ -502,11 +506,15 @@ class Detector:
     ) -> "Detector":
         """Read a detector that `save` wrote. It scores as the saved one did, bit for bit on the same machine.
 
+        With moments it takes 6·H·W·k² bytes for a moment, whether they are kept or not: the whitener is made
+        beside them. On several hosts each of the mesh's calls it, and what fails on one fails on all.
+
         Args:
-            path: the folder.
+            path: the folder; `~` is the home folder.
             backbone: one of the same structure as the saved one, if it is not of this package; its arrays are
                 replaced by the saved ones.
-            mesh: to load onto: its axis `locations` shards the detector over the rows of the grid.
+            mesh: to load onto: its axis `locations` shards the detector over the rows of the grid; without
+                one each of its devices has all of it.
             keep_moments: whether to keep them, where they were saved.
 
         Returns:
@@ -517,21 +525,21 @@ class Detector:
                 backbone that this package doesn't know.
             ArgumentError: the grid's rows don't divide evenly among the devices.
         """
-        path = Path(path).absolute()
-        if checkpoint.read_page(path).get("format") == 1:
-            return cls(**format1.read(path, backbone))
-        saved = Saved.open(path, backbone)
-        arrays = saved.on_device(mesh)
+        with hosts.in_step(jax.local_devices() if mesh is None else list(mesh.devices.flat)):
+            path = checkpoint.folder_at(path)
+            if checkpoint.read_page(path).get("format") == 1:
+                return cls(**format1.read(path, backbone, mesh))
+            saved = Saved.open(path, backbone)
+            arrays = saved.on_device(mesh)
         mean = arrays.pop("mean", None)
-        state = of_named(saved.kind, arrays)
         shared = (saved.backbone, saved.W)
         if saved.moments:
-            return cls.of_statistics(
-                unkept(state), *shared, saved.method, size=saved.size, keep_moments=keep_moments
-            )
+            state = of_named(saved.kind, arrays)
+            return cls.of_statistics(state, *shared, saved.method, size=saved.size, keep_moments=keep_moments)
         assert mean is not None
         count = jnp.asarray(saved.count, jnp.int32)
-        return cls(*shared, mean, state, count, saved.method, None, saved.size)
+        precision = of_named(saved.kind, arrays)
+        return cls(*shared, mean, precision, count, saved.method, None, saved.size)
 
     def _checked(self, pictures: Any) -> np.ndarray | jax.Array:
         pictures = relaxed(checked(pictures))

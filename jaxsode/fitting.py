@@ -277,15 +277,19 @@ def _zeros(
     statistic: Statistic | None, grid: tuple[int, int], rows: int, k: int, sharding: NamedSharding | None
 ) -> tuple[Any, jax.Array]:
     state = None if statistic is None else statistic.init(k, grid)
-    group = jnp.zeros((*grid, rows, k), jnp.float32)
-    if sharding is None:
-        return state, group
-    return jax.tree.map(lambda x: _kept(x, _over(x.shape, grid, sharding)), state), _kept(group, sharding)
+    if statistic is not None and sharding is not None:
+        state = _dealt(statistic, state, sharding)
+    return state, _kept(jnp.zeros((*grid, rows, k), jnp.float32), sharding)
 
 
-def _over(shape: tuple[int, ...], grid: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
-    """Of an array of the state: those that have the grid's axes are dealt out, others are everywhere."""
-    return sharding if shape[:2] == grid else NamedSharding(sharding.mesh, PartitionSpec())
+def _dealt(statistic: Statistic, state: Any, sharding: NamedSharding) -> Any:
+    """The state's arrays that begin with the grid's rows dealt out, and the others everywhere."""
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    named = {
+        name: _kept(array, everywhere if name in statistic.whole else sharding)
+        for name, array in vars(state).items()
+    }
+    return type(state)(**named)
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
@@ -317,7 +321,7 @@ def _update_by(
     updated = statistic.update(state, part, where)
     if sharding is None:
         return updated
-    return jax.tree.map(lambda x: _kept(x, _over(x.shape, group.shape[:2], sharding)), updated)
+    return _dealt(statistic, updated, sharding)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -1,31 +1,40 @@
-"""Saved detectors of format 1, for scoring: the mean and half of the whitener, without moments."""
+"""Saved detectors of format 1, for scoring: the mean and half of the whitener, without moments.
+
+It has the files' lengths and no checksums: a flipped bit of an array may go unnoticed. What is loaded can be
+saved again, in the format of today, which notices.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxsode import checkpoint
+from jaxsode import checkpoint, trees
 from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import CheckpointError
+from jaxsode.layout import assembled, dealt
 from jaxsode.method import Method
 from jaxsode.saving import network_of
+from jaxsode.trees import shown
 
 _ARRAYS = "arrays"
 _NETWORK = ("name", "dtype", "normalisation")
 
 
-def read(path: Path, backbone: Backbone | None) -> dict[str, Any]:
+def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, Any]:
     """What a `Detector` is made of.
 
     Args:
         path: the folder.
-        backbone: as for `Detector.load`.
+        backbone, mesh: as for `Detector.load`.
 
     Raises:
         CheckpointError: it is damaged, or has another backbone.
+        ArgumentError: see `Detector.load`.
     """
     page = checkpoint.read_page(path)
     try:
@@ -37,24 +46,36 @@ def read(path: Path, backbone: Backbone | None) -> dict[str, Any]:
         for name, length in sizes.items():
             if not (path / name).is_file() or (path / name).stat().st_size != length:
                 raise CheckpointError(
-                    f"{path}: {name} is not as it was saved: fit and save the detector again"
+                    f"{shown(path)}: {shown(name)} is not as it was saved: fit and save the detector again"
                 )
-        arrays = checkpoint.restore(path / _ARRAYS)
+        arrays = trees.restore(path / _ARRAYS)
         k = arrays["W"].shape[1]
         named = settings["embedding"] not in ("identity", "given")
         method = Method(**given, k=k if named else None, layers=layers)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no whole detector: fit and save it again ({error})") from error
+        fitted = network_of(path, network, layers, arrays["backbone"], backbone)
+        size, count = (int(size[0]), int(size[1])), jnp.asarray(pictures, jnp.int32)
+        whitener = _unpacked(arrays["whitener"], k)
+    except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{shown(path)} holds no whole detector: fit and save it again ({error})"
+        ) from error
     return {
-        "backbone": network_of(path, network, layers, arrays["backbone"], backbone),
+        "backbone": fitted,
         "W": jnp.asarray(arrays["W"]),
-        "mean": jnp.asarray(arrays["mean"]),
-        "precision": Whitener(jnp.asarray(_unpacked(arrays["whitener"], k))),
-        "count": jnp.asarray(pictures, jnp.int32),
+        "mean": _placed(arrays["mean"], mesh),
+        "precision": Whitener(_placed(whitener, mesh)),
+        "count": count,
         "method": method,
         "statistics": None,
-        "size": (size[0], size[1]),
+        "size": size,
     }
+
+
+def _placed(array: np.ndarray, mesh: Mesh | None) -> jax.Array:
+    if mesh is None:
+        return jax.device_put(array)
+    sharding = dealt(array.shape, mesh)
+    return assembled(array.shape, array.dtype, sharding, lambda start, stop: array[start:stop])
 
 
 def _unpacked(packed: np.ndarray, k: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A detector's page and arrays, as `jaxsode.checkpoint` keeps them: what is written, and what it means."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -9,27 +10,46 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxsode import checkpoint
 from jaxsode.backbones import registry
-from jaxsode.backbones.protocol import Backbone, Normalisation
-from jaxsode.errors import ArgumentError, CheckpointError
-from jaxsode.meshes import over_rows
+from jaxsode.backbones.protocol import Backbone
+from jaxsode.errors import CheckpointError
+from jaxsode.layout import assembled, dealt, everywhere
 from jaxsode.method import Method
+from jaxsode.trees import cause, shown
 
 
-def fingerprint(backbone: Backbone) -> str:
-    """The SHA-256 of a backbone's name, shapes and numbers, wherever they came from.
+def description(backbone: Backbone) -> dict[str, Any]:
+    """All that makes a backbone's maps besides its numbers, as JSON holds it.
 
     Args:
         backbone: see `Backbone`.
     """
-    digest = hashlib.sha256(backbone.name.encode())
+    layers = getattr(backbone, "layers", None)
+    normalisation = asdict(backbone.normalisation)
+    return {
+        "name": backbone.name,
+        "dtype": str(jnp.dtype(getattr(backbone, "dtype", jnp.float32))),
+        "normalisation": {name: [float(x) for x in each] for name, each in normalisation.items()},
+        "layers": None if layers is None else [int(layer) for layer in layers],
+        "strides": [int(stride) for stride in backbone.strides],
+        "channels": [int(number) for number in backbone.channels],
+    }
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """The SHA-256 of a backbone's description, shapes and numbers, wherever they came from.
+
+    Args:
+        backbone: see `Backbone`.
+    """
+    digest = hashlib.sha256(json.dumps(description(backbone), sort_keys=True).encode())
     for leaf in jax.tree.leaves(backbone):
-        array = np.asarray(leaf)
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{np.shape(leaf)} {array.dtype}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -71,9 +91,9 @@ class Saved:
         reader = checkpoint.Reader(path)
         try:
             return cls._of(reader, backbone)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{path} holds no whole detector: fit and save it again ({error})"
+                f"{shown(path)} holds no whole detector: fit and save it again ({cause(error)})"
             ) from error
 
     @classmethod
@@ -99,14 +119,17 @@ class Saved:
     def rows(self, start: int, stop: int) -> dict[str, jax.Array]:
         """Some of the grid's rows of every array but the network's, by name, on the default device."""
         read = self.reader.rows(start, stop) if self.shapes else {}
-        return {name: jnp.asarray(array) for name, array in (read | self.whole).items()}
+        # Not `jnp.asarray`, which copies twice.
+        return {name: jax.device_put(array) for name, array in (read | self.whole).items()}
 
     def on_device(self, mesh: Mesh | None) -> dict[str, jax.Array]:
-        """All arrays but the network's, by name: on the default device, or dealt out over a mesh."""
-        if mesh is None or "locations" not in mesh.axis_names:
+        """All arrays but the network's, by name: on the default device, or dealt out over a mesh.
+
+        Raises:
+            ArgumentError: see `Detector.load`.
+        """
+        if mesh is None:
             return self.rows(0, next(iter(self.shapes.values()))[0][0] if self.shapes else 0)
-        sharding = over_rows(mesh)
-        everywhere = NamedSharding(mesh, PartitionSpec())
         blocks: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
         def part(name: str, start: int, stop: int) -> np.ndarray:
@@ -116,17 +139,10 @@ class Saved:
 
         arrays = {}
         for name, (shape, dtype) in self.shapes.items():
-            try:
-                sharding.shard_shape(shape)
-            except ValueError as error:
-                raise ArgumentError(
-                    f"the grid's {shape[0]} rows don't divide among {mesh.shape['locations']} devices: "
-                    "choose a mesh whose axis 'locations' divides them"
-                ) from error
-            arrays[name] = checkpoint.assembled(
-                shape, dtype, sharding, lambda start, stop, name=name: part(name, start, stop)
+            arrays[name] = assembled(
+                shape, dtype, dealt(shape, mesh), lambda start, stop, name=name: part(name, start, stop)
             )
-        return arrays | {name: jax.device_put(array, everywhere) for name, array in self.whole.items()}
+        return arrays | {name: everywhere(array, mesh) for name, array in self.whole.items()}
 
 
 def page_of(
@@ -141,15 +157,10 @@ def page_of(
 ) -> dict[str, Any]:
     """The page of a saved detector, as `Saved` reads it; arguments as its attributes."""
     return {
-        "backbone": {
-            "name": backbone.name,
-            "dtype": str(jnp.dtype(getattr(backbone, "dtype", jnp.float32))),
-            "normalisation": asdict(backbone.normalisation),
-            "leaves": len(jax.tree.leaves(backbone)),
-            "sha256": fingerprint(backbone),
-        },
+        "backbone": description(backbone)
+        | {"leaves": len(jax.tree.leaves(backbone)), "fingerprint": fingerprint(backbone)},
         "method": method.page(),
-        "size": list(size),
+        "size": [int(side) for side in size],
         "count": count,
         "kind": kind,
         "moments": moments,
@@ -175,28 +186,29 @@ def network_of(
     if backbone is None:
         if name not in registry.BACKBONES:
             raise CheckpointError(
-                f"{path} was fitted with the backbone {name!r}: pass it to load as `backbone`"
+                f"{shown(path)} was fitted with the backbone {name!r}: pass it to load as `backbone`"
             )
         backbone = registry.create(name, layers=layers, dtype=jnp.dtype(page["dtype"]))
-    normalisation = Normalisation(**{key: tuple(v) for key, v in page["normalisation"].items()})
-    own_leaves, structure = jax.tree.flatten(backbone)
-    saved = (name, normalisation, [np.shape(leaf) for leaf in leaves])
-    if saved != (backbone.name, backbone.normalisation, [np.shape(leaf) for leaf in own_leaves]):
+    if differing := _differing(page, leaves, backbone):
         raise CheckpointError(
-            f"{path} was fitted with another backbone than the one given ({name}, not {backbone.name}, "
-            "or one of other arrays): give the backbone that it was fitted with"
+            f"{shown(path)} was fitted with another backbone than the one given ({differing}): "
+            "give the backbone that it was fitted with"
         )
-    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+    restored = jax.tree.unflatten(jax.tree.structure(backbone), [jnp.asarray(leaf) for leaf in leaves])
+    # An older page has none.
+    if "fingerprint" in page and page["fingerprint"] != fingerprint(restored):
+        raise CheckpointError(
+            f"{shown(path)}: its backbone is not the one that was saved: fit and save the detector again"
+        )
+    return restored
 
 
-def row_blocks(rows: dict[str, jax.Array]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The rows that this host has to write, block by block: of a sharded array one for each device."""
-    if not rows:
-        return
-    blocks: dict[int, dict[str, np.ndarray]] = {}
-    for name, array in rows.items():
-        for shard in array.addressable_shards:
-            if shard.replica_id == 0:
-                start = shard.index[0].start or 0
-                blocks.setdefault(start, {})[name] = np.asarray(shard.data)
-    yield from sorted(blocks.items())
+def _differing(page: dict[str, Any], leaves: Sequence[Any], backbone: Backbone) -> str | None:
+    """What the saved backbone has otherwise; None if nothing."""
+    own = description(backbone)
+    for name in own:
+        if name in page and page[name] != own[name]:
+            return f"{name} {page[name]}, not {own[name]}"
+    if [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in jax.tree.leaves(backbone)]:
+        return "arrays of other shapes"
+    return None

@@ -7,6 +7,7 @@ the pictures' side. States of the same kind merge exactly, in any order.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,12 +59,14 @@ class Statistic:
         update: (state, z (H, W, N, k), where (N,) bool) → the state with those that count.
         merge: (state, state) → the state of both.
         remove: (state, part) → the state without the part.
+        whole: names of the state's arrays that don't begin with the grid's rows.
     """
 
     init: Callable[[int, tuple[int, int]], Any]
     update: Callable[[Any, jax.Array, jax.Array], Any]
     merge: Callable[[Any, Any], Any]
     remove: Callable[[Any, Any], Any]
+    whole: tuple[str, ...] = ()
 
 
 def _update_one_set(state: Moments, z: jax.Array, where: jax.Array) -> Moments:
@@ -83,12 +86,14 @@ POOLED = Statistic(
     update=pooled.update,
     merge=pooled.merge,
     remove=pooled.remove,
+    whole=("scatter",),
 )
 ONE_SET = Statistic(
     init=lambda k, grid: moments.init(k),
     update=_update_one_set,
     merge=moments.merge,
     remove=moments.remove,
+    whole=("count", "origin", "offset", "scatter"),
 )
 
 STATISTICS: dict[Needs, Statistic] = {"moments": MOMENTS, "pooled": POOLED, "one set": ONE_SET}
@@ -119,12 +124,51 @@ def unpack(packed: Packed) -> Moments:
     Args:
         packed: by `pack`.
     """
-    return Moments(
-        count=jnp.copy(packed.count),
-        origin=jnp.copy(packed.origin),
-        offset=jnp.copy(packed.offset),
-        scatter=unpack_symmetric(packed.scatter),
-    )
+    return _by_columns(_unpacked, packed)
+
+
+def merged(a: Any, b: Any) -> Any:
+    """The state of both, in memory of its own, with nothing else of its size beside it.
+
+    Args:
+        a, b: as a detector keeps them, packed or not; not both `Pictures`.
+    """
+    if isinstance(a, Packed) and isinstance(b, Packed):
+        return _merged_packed(a, b)
+    a, b = summed(unkept(a)), summed(unkept(b))
+    return jax.jit(statistic_of(a).merge)(a, b)
+
+
+@jax.jit
+def _merged_packed(a: Packed, b: Packed) -> Moments:
+    return _by_columns(lambda a, b: MOMENTS.merge(_unpacked(a), _unpacked(b)), a, b)
+
+
+def _unpacked(packed: Packed) -> Moments:
+    return Moments(packed.count, packed.origin, packed.offset, unpack_symmetric(packed.scatter))
+
+
+def _by_columns(function: Callable[..., Any], *states: Any) -> Any:
+    """A function of states on the grid, a column of it after the other.
+
+    At once, XLA holds copies of all matrices from k = 128 on. Not row by row: rows may be dealt out.
+    """
+    structures = []
+
+    def column(j: Any) -> list[jax.Array]:
+        part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, j, 1, axis=1), states)
+        leaves, structure = jax.tree.flatten(function(*part))
+        structures.append(structure)
+        return leaves
+
+    def put(j: Any, made: list[jax.Array]) -> list[jax.Array]:
+        put_in = partial(jax.lax.dynamic_update_slice_in_dim, start_index=j, axis=1)
+        return [put_in(x, one) for x, one in zip(made, column(j), strict=True)]
+
+    columns = jax.tree.leaves(states)[0].shape[1]
+    shapes = jax.eval_shape(column, 0)
+    nothing = [jnp.zeros((x.shape[0], columns, *x.shape[2:]), x.dtype) for x in shapes]
+    return jax.tree.unflatten(structures[0], jax.lax.fori_loop(0, columns, put, nothing))
 
 
 def kept(state: Any) -> Any:
@@ -220,7 +264,12 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
     return _KINDS[kind][0](**arrays)
 
 
-_pack_lower, _unpack_lower = jax.jit(pack_lower), jax.jit(unpack_lower)
+_pack_lower = jax.jit(pack_lower)
+
+
+@jax.jit
+def _unpack_lower(packed: jax.Array) -> jax.Array:
+    return _by_columns(unpack_lower, packed)
 
 
 def _is_lower(matrix: jax.Array) -> bool:
@@ -236,8 +285,8 @@ def _above(matrix: jax.Array) -> jax.Array:
 # By name: the class, and which of its arrays don't begin with the grid's rows.
 _KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "moments": (Packed, ()),
-    "pooled": (Pooled, ("scatter",)),
-    "one set": (Moments, ("count", "origin", "offset", "scatter")),
+    "pooled": (Pooled, POOLED.whole),
+    "one set": (Moments, ONE_SET.whole),
     "pictures": (Pictures, ()),
     "whitener": (Whitener, ()),
     "shared": (Shared, ("matrix",)),
