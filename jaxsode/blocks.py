@@ -20,7 +20,6 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.fitting import (
     GROUP,
-    NO_PICTURES,
     FeatureMaps,
     accumulate,
     collect,
@@ -149,7 +148,7 @@ def fit_and_score(
     Raises:
         ArgumentError: k exceeds F, the backbone's layers aren't the method's, or its precision is one for
             all locations.
-        DataError: no pictures to fit on.
+        DataError: no pictures to fit on, or none to score.
         NumericalError: see `jaxsode.fitting.precision_of`.
         CheckpointError: the folder exists or can't be written.
     """
@@ -272,6 +271,8 @@ def _score_block(
         if number == len(found):
             found.append((np.zeros((z.shape[0], height, z.shape[2]), np.float32), valid))
         found[number][0][:, block] = np.asarray(distances(z, mean, precision))
+    if not found:
+        raise DataError("there are no pictures to score: give at least one")
 
 
 def _count(state: Any) -> int:
@@ -296,8 +297,6 @@ class _Embedded:
             return self._computed()
         if self._kept is None:
             self._kept = list(self._computed())
-        if not self._kept:
-            raise DataError(NO_PICTURES)
         return self._kept
 
     def _computed(self) -> Iterator[tuple[np.ndarray, int]]:

@@ -4,6 +4,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from jaxsode.commands.exits import exit_code
+from jaxsode.errors import ArgumentError
+from jaxsode.home import readable
+
 COMMANDS = {
     "run": "fit on a data set's good pictures, score its test pictures, report",
     "inspect": "say what a folder of pictures is taken for, before anything is computed",
@@ -12,25 +16,26 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0, or 2 for a mistake of the user's.
+    """Run a command; returns its exit code: 0, 2 for a mistake of the user's, or what a signal makes.
 
     Args:
         arguments: its name, and what it is given; by default the process's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given else "--help"
-    if name in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        lines = [f"  {command.ljust(width)}  {says}" for command, says in COMMANDS.items()]
-        print(
-            "\n".join(["usage: jaxsode COMMAND …", "", *lines, "", "jaxsode COMMAND --help tells the rest."])
-        )
-        return 0
-    if name not in COMMANDS:
-        print(f"error: there is no command {name!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    command = importlib.import_module(f"jaxsode.commands.{name}")
-    return command.main(given[1:], prog=f"jaxsode {name}")
+    if name in COMMANDS:
+        return importlib.import_module(f"jaxsode.commands.{name}").main(given[1:], prog=f"jaxsode {name}")
+    return exit_code(_help if name in ("-h", "--help") else lambda: _refuse(name))
+
+
+def _help() -> None:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command.ljust(width)}  {says}" for command, says in COMMANDS.items()]
+    print("\n".join(["usage: jaxsode COMMAND …", "", *lines, "", "jaxsode COMMAND --help tells the rest."]))
+
+
+def _refuse(name: str) -> None:
+    raise ArgumentError(f"there is no command {readable(name)!r}: choose one of {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def test_summary_is_mean_and_sample_deviation():
         for v in (0.953, 0.951, 0.976)
     ]
     summary = report.summarise(folds)
-    assert round(summary["mean"]["pixel_auroc.pooled"] or 0, 3) == 0.960
-    assert round(summary["std"]["pixel_auroc.pooled"] or 0, 3) == 0.014
-    assert summary["mean"]["pixel_auroc.paper"] is None
+    assert round(summary["mean"]["pixel_auroc"]["pooled"], 3) == 0.960
+    assert round(summary["std"]["pixel_auroc"]["pooled"], 3) == 0.014
+    assert summary["mean"]["pixel_auroc"]["paper"] is None
     assert report.summarise(folds[:1])["std"]["image_auroc"] is None
 
 

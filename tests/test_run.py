@@ -1,5 +1,6 @@
 """The command from end to end on a miniature data set: what it writes, and what it refuses."""
 
+import functools
 import json
 import logging
 import os
@@ -19,9 +20,11 @@ from miniature import PARTS, UNITS, is_complete, kolektor
 from PIL import Image
 
 from jaxsode import Detector, cli
+from jaxsode.commands import run
 from jaxsode.datasets import Dataset
 from jaxsode.experiment.decoded import Decoded
-from jaxsode.report import METRICS
+from jaxsode.experiment.evaluate import Experiment
+from jaxsode.report import METRICS, flatten
 from jaxsode.run import main
 
 SMALL = [
@@ -50,7 +53,7 @@ def _run(data, output, *more):
 
 
 def _result(folder):
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_what_a_run_leaves(data, tmp_path, capsys):
@@ -65,10 +68,15 @@ def test_what_a_run_leaves(data, tmp_path, capsys):
         assert all(0 <= value <= 1 for value in values)
         # a black crack on grey noise: random features see that much
         assert fold["pixel_auroc"]["pooled"] > 0.9
-    assert set(result["mean"]) == set(result["std"]) == set(METRICS)
+    assert result["schema"] == 2
+    for summary in (result["mean"], result["std"]):  # one shape everywhere
+        assert list(flatten(summary)) == list(METRICS)
+        assert {name: type(value) for name, value in summary.items()} == {
+            name: type(result["folds"][0][name]) for name in summary
+        }
     pooled = [fold["pixel_auroc"]["pooled"] for fold in result["folds"]]
-    assert result["mean"]["pixel_auroc.pooled"] == pytest.approx(np.mean(pooled))
-    assert result["std"]["pixel_auroc.pooled"] == pytest.approx(np.std(pooled, ddof=1))
+    assert result["mean"]["pixel_auroc"]["pooled"] == pytest.approx(np.mean(pooled))
+    assert result["std"]["pixel_auroc"]["pooled"] == pytest.approx(np.std(pooled, ddof=1))
     assert {"compile_s", "extract_s", "fit_s", "score_s", "pictures_per_s"} <= set(result["timing"])
     assert result["memory"]["process_peak"] > 0
     assert result["environment"]["versions"]["jax"] == jax.__version__
@@ -116,7 +124,9 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
         "1",
     ]
     assert _run(data, tmp_path / "sweep", *sweep, "--fold", "1", "--maps", "defective") == 0
-    summaries = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "sweep" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["schema"] == 2
+    summaries = summary["methods"]
     names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity"]
     assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
     assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, None]
@@ -148,8 +158,8 @@ def test_block_by_block_gives_the_same_numbers(data, tmp_path, capsys):
     assert _run(data, tmp_path / "blocks", *plain, "--memory-gb", "0.00004") == 0
     whole, blocks = _result(tmp_path / "whole"), _result(tmp_path / "blocks")
     assert blocks["timing"]["blocks_s"] > 0 == whole["timing"]["blocks_s"]
-    for name, value in whole["mean"].items():
-        assert abs(blocks["mean"][name] - value) < 1e-4
+    for name, value in flatten(whole["mean"]).items():
+        assert abs(flatten(blocks["mean"])[name] - value) < 1e-4
     capsys.readouterr()
     assert _run(data, tmp_path / "saved", "--fold", "1", "--memory-gb", "0.00005") == 0
     assert _result(tmp_path / "saved")["timing"]["blocks_s"] > 0
@@ -162,12 +172,24 @@ def test_block_by_block_gives_the_same_numbers(data, tmp_path, capsys):
     _refused(capsys, given, "can't hold one row")
 
 
-@pytest.mark.parametrize(
-    "more", [["--fold", "1"], ["--fold", "all"], ["--k", "2", "8"], ["--memory-gb", "0.00005"]]
-)
-def test_each_test_picture_is_decoded_once_and_none_is_held(data, tmp_path, monkeypatch, more):
-    """Streamed, with features that are kept, in a sweep, and block by block."""
-    decoded, alive, most = Counter(), weakref.WeakSet(), 0
+@pytest.mark.parametrize("embedded", ["kept", "anew"])
+@pytest.mark.parametrize("features", ["kept", "anew"])
+@pytest.mark.parametrize("fold", ["1", "all"])
+def test_in_blocks_each_picture_is_decoded_once(data, tmp_path, monkeypatch, fold, features, embedded):
+    """Whether or not there is room for features or embedded ones, which then are made for every block."""
+    if embedded == "anew":
+        monkeypatch.setattr(run, "Experiment", functools.partial(Experiment, host_memory=0))
+    if features == "anew":
+        monkeypatch.setattr("jaxsode.experiment.features.free_memory", lambda: 0)
+    decoded = _decodings(monkeypatch)
+    assert _run(data, tmp_path / "out", "--fold", fold, "--memory-gb", "0.00005", "--no-save-detector") == 0
+    assert _result(tmp_path / "out")["timing"]["blocks_s"] > 0
+    assert max(decoded.values()) == 1
+
+
+def _decodings(monkeypatch):
+    """Counts how often each picture and mask is decoded."""
+    decoded = Counter()
 
     def counted(kind):
         plain = getattr(Dataset, kind)
@@ -178,6 +200,19 @@ def test_each_test_picture_is_decoded_once_and_none_is_held(data, tmp_path, monk
 
         monkeypatch.setattr(Dataset, kind, decode)
 
+    counted("picture")
+    counted("mask")
+    return decoded
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--fold", "1"], ["--fold", "all"], ["--k", "2", "8"], ["--memory-gb", "0.00005"]],
+)
+def test_each_test_picture_is_decoded_once_and_none_is_held(data, tmp_path, monkeypatch, more):
+    """Streamed, with features that are kept, in a sweep, and block by block."""
+    decoded, alive, most = _decodings(monkeypatch), weakref.WeakSet(), 0
+
     def watched(self, indices):
         nonlocal most
         for batch in batches_of(self, indices):
@@ -185,8 +220,6 @@ def test_each_test_picture_is_decoded_once_and_none_is_held(data, tmp_path, monk
             most = max(most, len(alive))
             yield batch
 
-    counted("picture")
-    counted("mask")
     batches_of = Decoded.batches
     monkeypatch.setattr(Decoded, "batches", watched)
     assert _run(data, tmp_path / "out", *more) == 0

@@ -1,20 +1,30 @@
 """Groups of options that commands share: the data, the network, the method, the machine, the output."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxsode import datasets
+from jaxsode import datasets, report
+from jaxsode.experiment.plan import CHOSEN
+
+
+def _one_of(names: Iterable[str]) -> Any:
+    return tyro.conf.arg(metavar=f"{{{','.join(names)}}}")
+
+
+def _some_of(names: Iterable[str]) -> Any:
+    return tyro.conf.arg(metavar=f"{{{','.join(names)}}} …")
 
 
 @dataclass(frozen=True)
 class Data:
     """The pictures."""
 
-    dataset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(datasets.NAMES)}}}")] = "demo"
+    dataset: Annotated[str, _one_of(datasets.NAMES)] = "demo"
     """Pictures to run on."""
     data_dir: Path | None = None
     """Where the data set lies: its folder, or its zip as published. The demo needs none."""
@@ -42,22 +52,11 @@ class Network:
 class Methods:
     """What is fitted. Several values make a sweep."""
 
-    embedding: tuple[Literal["semi-orthogonal", "sampled", "gaussian", "identity"], ...] | None = None
+    embedding: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["embedding"])] = None
     """How F features become k; identity keeps all F. By default semi-orthogonal."""
     k: tuple[int, ...] | None = None
     """Embedding size, or how many eigenvectors; by default the data set's, 100."""
-    precision: tuple[
-        Literal[
-            "local",
-            "global",
-            "global-one-mean",
-            "eigenvectors-lower",
-            "eigenvectors-higher",
-            "dual",
-            "full-rank",
-        ],
-        ...,
-    ] = ("local",)
+    precision: Annotated[tuple[str, ...], _some_of(CHOSEN["precision"])] = ("local",)
     """Each location's own, the paper's method; or another of its Table 1. Eigenvectors and full-rank want
     --embedding identity."""
     epsilon: float | None = None
@@ -65,7 +64,7 @@ class Methods:
     sigma: float | None = None
     """Of the anomaly map's Gaussian filter, in pixels; by default the data set's, 4."""
     seed: tuple[int, ...] = (0,)
-    """Seed of the embedding."""
+    """Seed of the embedding. A method that draws nothing is run once, whatever the seeds."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,14 @@ class Output:
     """What is left behind."""
 
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for the results, which must hold nothing yet; by default runs/DATASET-DATE-TIME."""
+    """Folder for the results, which must hold nothing yet; by default runs/DATASET-DATE-TIME. Until all is
+    done they lie in OUTPUT.partial."""
+    resume: bool = False
+    """Go on in OUTPUT.partial, if a run that ended early left one, with the splits that it did not finish.
+    All else must be asked as it was."""
     maps: Literal["all", "defective", "none"] = "all"
     """Test pictures whose heat maps are drawn."""
-    colours: Literal["jet", "cubehelix"] = "jet"
+    colours: Annotated[str, _one_of(report.COLOUR_MAPS)] = "jet"
     """Of the heat maps: the paper's jet, or the perceptual cubehelix. Both span distances from 0 to 10."""
     save_detector: bool = True
     """Whether each split's fitted detector is saved."""

@@ -1,6 +1,8 @@
 """jaxsode run: fit on a data set's good pictures, score its test pictures, report."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,17 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
+import jaxsode
 from jaxsode import backbones, datasets, report
 from jaxsode.backbones.weights import find, shapes
+from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.options import Data, Machine, Methods, Network, Output
-from jaxsode.commands.progress import bars
-from jaxsode.errors import JaxsodeError
+from jaxsode.commands.progress import Shown
+from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
-from jaxsode.experiment.plan import Plan, Request, check_positive, complete
+from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive, complete
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
+from jaxsode.home import expanded, readable
 from jaxsode.method import Method
 
 
@@ -47,18 +51,12 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode run") -> int:
-    """Run the command; returns its exit code: 0, or 2 for a mistake of the user's."""
-    asked = tyro.cli(Run, prog=prog, args=arguments)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        run(asked, console)
-    except JaxsodeError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
-    except KeyboardInterrupt:
-        console.print("interrupted: nothing was written")
-        return 130
-    return 0
+    """Run the command; returns its exit code, see `exit_code`."""
+    return exit_code(
+        lambda: run(
+            tyro.cli(Run, prog=prog, args=arguments), Console(stderr=True, highlight=False, soft_wrap=True)
+        )
+    )
 
 
 def run(asked: Run, console: Console) -> Path:
@@ -72,131 +70,159 @@ def run(asked: Run, console: Console) -> Path:
         The folder with the results.
 
     Raises:
-        JaxsodeError: a mistake of the user's; nothing is written then.
+        JaxsodeError: a mistake of the user's. No results are written then; splits that were finished before
+            are kept, see `report.Output`.
     """
+    check_device()
     plan = complete(asked.request())
     memory_gb = asked.machine.memory_gb
     check_positive("memory-gb", memory_gb)
-    now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    output = asked.output.output or Path("runs") / f"{plan.dataset}-{now}"
-    report.check_output(output)
-    stopwatch = Stopwatch()
-    backbone, weights = _backbone(plan, console)
-    plan.check_k(sum(backbone.channels))
-    dataset = _dataset(plan, console)
-    features = Features(
-        backbone,
-        dataset,
-        size=plan.size or dataset.size,
-        batch_size=plan.batch_size,
-        workers=plan.workers,
-    )
-    memory = free_device_memory() if memory_gb is None else int(memory_gb * 1e9)
-    experiment = Experiment(features, stopwatch, memory)
-    splits = [dataset.split(name) for name in plan.splits(dataset)]
-    for method in plan.methods:
-        for split in splits:
-            experiment.rows(method, len(split.train))  # refuses what can't be done, before anything is
-    summaries = []
-    with bars(console) as progress, report.whole_folder(output) as folder:
-        uses = [index for split in splits for index in (*split.train, *split.test)]
-        tested = [index for split in splits for index in split.test]
-        task = progress.add_task("features", total=len(set(uses)))
-        with stopwatch("extract_s"):
-            kept = features.prepare(
-                uses * len(plan.methods), tested=tested, progress=lambda n: progress.advance(task, n)
-            )
-        progress.update(task, visible=False)
-        for method in plan.methods:
-            into = folder if len(plan.methods) == 1 else folder / str(method)
-            scored = [_split(asked.output, experiment, split, method, into, progress) for split in splits]
-            summary = {"setting": method.page(), "folds": scored} | report.summarise(scored)
-            summaries.append(summary)
-            result = summary | {
-                "config": plan.recorded(method),
-                "weights": weights,
-                "timing": _timing(stopwatch, scored, kept),
-                "memory": peak_memory(),
-                "environment": environment(),
-            }
-            report.write_json(into / "metrics.json", result)
+    check_choice("colours", asked.output.colours, report.COLOUR_MAPS)
+    with (
+        Stopwatch() as stopwatch,
+        Shown(console) as shown,
+        report.Output(_folder(asked.output, plan), resume=asked.output.resume) as output,
+    ):
+        drawn = {name: getattr(asked.output, name) for name in ("maps", "colours", "save_detector")}
+        output.same(jaxsode=jaxsode.__version__, **plan.page(), **drawn)
+        backbone, weights = _backbone(plan, shown)
+        plan.check_k(sum(backbone.channels))
+        dataset = _dataset(plan, shown)
+        splits = [dataset.split(name) for name in plan.splits(dataset)]
+        listed = repr((dataset.examples, splits)).encode("utf-8", "surrogateescape")
+        output.same(weights_sha256=weights.get("sha256"), pictures=hashlib.sha256(listed).hexdigest())
+        features = Features(
+            backbone,
+            dataset,
+            size=plan.size or dataset.size,
+            batch_size=plan.batch_size,
+            workers=plan.workers,
+        )
+        memory = free_device_memory() if memory_gb is None else int(memory_gb * 1e9)
+        whole = _Whole(asked.output, plan, Experiment(features, stopwatch, memory), weights, output, shown)
+        summaries = whole.run(splits)
         if len(plan.methods) > 1:
-            report.write_json(folder / "summary.json", summaries)
+            report.write_json(output.path / "summary.json", {"schema": report.SCHEMA, "methods": summaries})
     _print(console, plan, summaries, weights)
-    console.print(str(output), markup=False)
-    return output
+    console.print(output.name, markup=False)
+    return output.folder
 
 
-def _backbone(plan: Plan, console: Console) -> tuple[backbones.Backbone, dict[str, str]]:
+def _folder(asked: Output, plan: Plan) -> Path:
+    """Where the results go."""
+    if asked.output is not None:
+        return expanded(asked.output)
+    if asked.resume:
+        raise ArgumentError("--resume goes on with a folder that has a name: give its --output")
+    return Path("runs") / f"{plan.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _backbone(plan: Plan, shown: Shown) -> tuple[backbones.Backbone, dict[str, str]]:
     """The backbone, and where its weights are from."""
     backbone = backbones.create(plan.backbone, layers=plan.layers, dtype=jnp.dtype(plan.dtype))
     if plan.weights == "random":
         return backbone, {"source": "random", "note": "random weights: the numbers mean nothing"}
-    with bars(console) as progress:
-        task = progress.add_task("weights", total=None, visible=False)
-
-        def downloaded(done: int, total: int | None) -> None:
-            progress.update(task, completed=done, total=total, visible=True)
-
-        found = find(plan.backbone, weights=plan.weights, leaves=shapes(backbone), progress=downloaded)
+    with shown.task("weights, bytes") as task:
+        found = find(plan.backbone, weights=plan.weights, leaves=shapes(backbone), progress=task.reach)
     backbone = backbones.with_parameters(backbone, found.tensors)
-    return backbone, {"source": found.source, "sha256": found.sha256}
+    return backbone, {"source": readable(found.source), "sha256": found.sha256}
 
 
-def _dataset(plan: Plan, console: Console) -> datasets.Dataset:
+def _dataset(plan: Plan, shown: Shown) -> datasets.Dataset:
     """The data set, prepared the first time."""
-    with bars(console) as progress:
-        task = progress.add_task(f"preparing {plan.dataset}", total=None, visible=False)
-
-        def prepared(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, visible=True)
-
-        return datasets.load(plan.dataset, data_dir=plan.data_dir, progress=prepared)
+    with shown.task(f"preparing {plan.dataset}") as task:
+        return datasets.load(plan.dataset, data_dir=plan.data_dir, progress=task.reach)
 
 
-def _split(
-    asked: Output,
-    experiment: Experiment,
-    split: datasets.Split,
-    method: Method,
-    folder: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Fit, score and evaluate; write the split's maps and detector into the folder; return its metrics."""
+@dataclass(frozen=True)
+class _Whole:
+    """All methods on all splits; what an earlier run finished is not done again."""
 
-    @contextmanager
-    def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-        task = progress.add_task(f"{method} · fold {split.name} · {what}", total=total)
-        try:
-            yield lambda pictures: progress.advance(task, pictures)
-        finally:
-            progress.remove_task(task)
+    asked: Output
+    plan: Plan
+    experiment: Experiment
+    weights: dict[str, str]
+    output: report.Output
+    shown: Shown
 
-    examples = experiment.features.dataset.examples
+    def run(self, splits: Sequence[datasets.Split]) -> list[dict[str, Any]]:
+        """Each method's setting, folds, mean and deviation; its metrics.json grows with every split."""
+        pages = {method: self._page(method) for method in self.plan.methods}
+        done = {method: {fold["fold"] for fold in page["folds"]} for method, page in pages.items()}
+        left = [(split, method) for method in done for split in splits if split.name not in done[method]]
+        kept = self._prepare(left)
+        machine = environment() if left else {}
+        for split, method in left:
+            page, stopwatch = pages[method], self.experiment.stopwatch
+            page["folds"].append(self._split(split, method))
+            page["timing"]["folds"][split.name] = stopwatch.take()
+            page |= report.summarise(page["folds"])
+            page |= {"config": self.plan.recorded(method), "weights": self.weights}
+            page["timing"] |= _timing(page, stopwatch.seconds["extract_s"], kept)
+            page |= {"memory": peak_memory(), "environment": machine}
+            into = self._into(method)
+            self.output.keep(into / "maps" / split.name, into / "detector" / split.name)
+            report.write_json(self.output.path / into / "metrics.json", page)
+            self.shown.say(f"{method} · fold {split.name} · finished")
+        return [{n: page[n] for n in ("setting", "folds", "mean", "std")} for page in pages.values()]
 
-    def draw(index: int, picture: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None) -> None:
-        if asked.maps == "all" or mask is not None:
-            panel = report.panel(picture, anomaly_map, mask, colours=asked.colours)
-            name = examples[index].name.replace("/", "-")
-            report.write_panel(folder / "maps" / split.name / f"{name}.png", panel)
+    def _into(self, method: Method) -> Path:
+        return Path() if len(self.plan.methods) == 1 else Path(str(method))
 
-    scores = experiment.run(
-        split,
-        method,
-        bar=bar,
-        draw=None if asked.maps == "none" else draw,
-        save=folder / "detector" / split.name if asked.save_detector else None,
-    )
-    return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | scores
+    def _page(self, method: Method) -> dict[str, Any]:
+        """What metrics.json holds already."""
+        known = report.read_json(self.output.path / self._into(method) / "metrics.json")
+        return known or {
+            "schema": report.SCHEMA,
+            "setting": method.page(),
+            "folds": [],
+            "mean": {},
+            "std": {},
+            "timing": {"folds": {}},
+        }
+
+    def _prepare(self, runs: Sequence[tuple[datasets.Split, Method]]) -> int:
+        """How many pictures' features are kept."""
+        pictures = {index for split, _ in runs for index in (*split.train, *split.test)}
+        with self.shown.task("features", len(pictures)) as task, self.experiment.stopwatch("extract_s"):
+            return self.experiment.prepare(runs, progress=task.advance)
+
+    def _split(self, split: datasets.Split, method: Method) -> dict[str, Any]:
+        """Fit, score and evaluate; the maps and the detector go into `output.now`; gives the metrics."""
+        folder = self.output.now / self._into(method)
+        examples = self.experiment.features.dataset.examples
+
+        @contextmanager
+        def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+            with self.shown.task(f"{method} · fold {split.name} · {what}", total) as task:
+                yield task.advance
+
+        def draw(index: int, picture: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None) -> None:
+            if self.asked.maps == "all" or mask is not None:
+                panel = report.panel(picture, anomaly_map, mask, colours=self.asked.colours)
+                # In bytes that a file's name can have, whatever the locale.
+                name = os.fsdecode(examples[index].name.replace("/", "-").encode("utf-8", "surrogateescape"))
+                report.write_panel(folder / "maps" / split.name / f"{name}.png", panel)
+
+        scores = self.experiment.run(
+            split,
+            method,
+            bar=bar,
+            draw=None if self.asked.maps == "none" else draw,
+            save=folder / "detector" / split.name if self.asked.save_detector else None,
+        )
+        return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | scores
 
 
-def _timing(stopwatch: Stopwatch, folds: Sequence[dict[str, Any]], extracted: int) -> dict[str, float | None]:
+def _timing(page: Mapping[str, Any], extract_s: float, extracted: int) -> dict[str, float | None]:
     """Seconds, and the pictures scored a second: each one's features and its map. In blocks, fitting and
     scoring have one time together, and no such rate."""
-    seconds = stopwatch.take()
-    each = seconds["score_s"] / sum(fold["test"] for fold in folds)
-    each += seconds["extract_s"] / extracted if extracted else 0
-    return seconds | {"pictures_per_s": None if seconds["blocks_s"] else 1 / each}
+    folds = list(page["timing"]["folds"].values())
+    seconds = {name: sum(fold[name] for fold in folds) for name in folds[0]}
+    each = seconds["score_s"] / sum(fold["test"] for fold in page["folds"])
+    each += extract_s / extracted if extracted else 0
+    rate = None if seconds["blocks_s"] else 1 / each
+    return {**seconds, "extract_s": extract_s, "pictures_per_s": rate}
 
 
 def _print(
@@ -207,11 +233,11 @@ def _print(
         only = summaries[0]
         rows = [(f"fold {fold['fold']}", report.flatten(fold)) for fold in only["folds"]]
         if len(rows) > 1:
-            rows += [("mean", only["mean"]), ("± std", only["std"])]
+            rows += [("mean", report.flatten(only["mean"])), ("± std", report.flatten(only["std"]))]
         title = f"{plan.dataset} · {plan.backbone} · {plan.methods[0]}"
     else:
         named = zip(plan.methods, summaries, strict=True)
-        rows = [(str(method), summary["mean"]) for method, summary in named]
+        rows = [(str(method), report.flatten(summary["mean"])) for method, summary in named]
         title = f"{plan.dataset} · {plan.backbone} · mean over folds"
     console.print(report.table(title, rows))
     if "note" in weights:

@@ -3,9 +3,9 @@ metrics and heat maps, and is forgotten.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class Experiment:
         features: of the pictures.
         stopwatch: gets fit_s and score_s, or blocks_s for both.
         memory: bytes that the state of fitting may take; above it, locations are done block by block.
+        host_memory: bytes that embedded features may take, which blocks keep; a share of what is free.
     """
 
     features: Features
     stopwatch: Stopwatch
     memory: int
+    host_memory: int = field(default_factory=free_memory)
 
     def rows(self, method: Method, pictures: int) -> int:
         """How many rows of the grid are fitted at once.
@@ -50,6 +52,28 @@ class Experiment:
         """
         F = sum(self.features.backbone.channels)
         return rows_per_block(self.features.grid(), method, F, self.memory, pictures)
+
+    def prepare(self, runs: Iterable[tuple[Split, Method]], *, progress: Callable[[int], None]) -> int:
+        """Extract the features once for all runs that will follow, if any are used more than once.
+
+        Args:
+            runs: what `run` will be called with.
+            progress: called with the number of pictures just done.
+
+        Returns:
+            How many pictures' features are kept.
+
+        Raises:
+            ArgumentError: see `jaxsode.blocks.rows_per_block`; before any picture is touched.
+        """
+        uses, tested, apart = [], [], []
+        for split, method in runs:
+            rows, keep = self._blocks(split, method)
+            blocks = -(-self.features.grid()[0] // rows)
+            uses += [*split.train, *split.test] * (1 if keep else blocks)
+            tested += split.test
+            apart += split.test if blocks > 1 else ()
+        return self.features.prepare(uses, tested=tested, apart=apart, progress=progress)
 
     def run(
         self, split: Split, method: Method, *, bar: Bar, draw: Draw | None = None, save: Path | None = None
@@ -83,6 +107,13 @@ class Experiment:
             # So many distinct scores that they were merged: how far off a number can be stands beside it.
             return result | ({"error_bound": stream.error_bound} if stream.merged else {})
 
+    def _blocks(self, split: Split, method: Method) -> tuple[int, bool]:
+        """Rows of the grid at once, and whether blocks keep the embedded features, or want them anew each."""
+        f, n = self.features, len(split.train)
+        embedded = 4 * math.prod(f.grid()) * method.size(sum(f.backbone.channels)) * (n + len(split.test))
+        rows = self.rows(method, n)
+        return rows, rows == f.grid()[0] or embedded <= self.host_memory
+
     def _scored(
         self, split: Split, method: Method, bar: Bar, save: Path | None
     ) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -96,8 +127,8 @@ class Experiment:
                     done(valid)
 
         n = len(split.train)
-        if (rows := self.rows(method, n)) < f.grid()[0]:
-            embedded = 4 * math.prod(f.grid()) * method.size(sum(f.backbone.channels))
+        rows, keep = self._blocks(split, method)
+        if rows < f.grid()[0]:
             with self.stopwatch("blocks_s"):
                 scored = fit_and_score(
                     lambda: maps_of(split.train, "fit"),
@@ -107,7 +138,7 @@ class Experiment:
                     size=f.size,
                     rows=rows,
                     pictures=n,
-                    keep=embedded * (n + len(split.test)) <= free_memory(),
+                    keep=keep,
                     path=save,
                 )
             yield from zip((maps for maps, _ in scored), f.pictures(split.test), strict=True)

@@ -68,14 +68,16 @@ class Features:
         uses: Iterable[int],
         *,
         tested: Iterable[int] = (),
+        apart: Iterable[int] = (),
         progress: Callable[[int], None],
         memory: int | None = None,
     ) -> int:
         """Extract all that is used and keep it, if anything is used more than once.
 
         Args:
-            uses: an index for every time that a picture will be asked for.
-            tested: indices of those that `tests` will be asked for, too.
+            uses: an index for every time that a picture's features will be asked for.
+            tested: indices of those that `tests` or `pictures` will be asked for, too.
+            apart: an index for every time that `pictures` will be, beside the features.
             progress: called with the number of pictures just done.
             memory: bytes that may be taken; a share of what is free by default.
 
@@ -85,9 +87,9 @@ class Features:
         times = Counter(uses)
         used = sorted(times)
         memory = free_memory() if memory is None else memory
-        again = [index for index, n in times.items() if n > 1]
-        if not again or len(used) * self.bytes_per_picture() > memory:
-            self._decoded.expect(again)
+        if max(times.values(), default=0) < 2 or len(used) * self.bytes_per_picture() > memory:
+            times.update(apart)
+            self._decoded.expect([index for index, n in times.items() if n > 1])
             return 0
         self._decoded.expect(set(tested))
         for batch, maps in self._extracted(used):

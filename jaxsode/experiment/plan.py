@@ -1,16 +1,22 @@
 """A run's plan: all that was asked, and from the data set's own TOML in configs/ what was not."""
 
 import dataclasses
+import itertools
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxsode import datasets
-from jaxsode.algebra.precision import EIGENVECTORS
+from jaxsode.algebra.embedding import EMBEDDINGS
+from jaxsode.algebra.precision import EIGENVECTORS, FULL_RANK, PRECISIONS
 from jaxsode.errors import ArgumentError
+from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+
+CHOSEN = {"embedding": tuple(EMBEDDINGS), "precision": (*PRECISIONS, FULL_RANK)}
+"""What is chosen by name from a registry, and the names."""
 
 _LARGEST = 3e38  # of float32
 
@@ -109,8 +115,17 @@ class Plan:
         """As it goes into metrics.json: all that can change a number, but where the data lie."""
         left_out = ("methods", "workers")
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
-        own["data_dir"] = None if self.data_dir is None else str(self.data_dir)
+        own["data_dir"] = None if self.data_dir is None else readable(self.data_dir)
+        own["weights"] = None if self.weights is None else readable(self.weights)
         return own | method.page()
+
+    def page(self) -> dict[str, Any]:
+        """What another run must share to be the same one, as JSON holds it; but not what the weights are."""
+        whole = self.recorded(self.methods[0])
+        for name in ("weights", "embedding", "k", "seed", "precision"):  # the methods' names say the latter
+            del whole[name]
+        where = None if self.data_dir is None else readable(self.data_dir.absolute())
+        return whole | {"data_dir": where, "methods": [str(method) for method in self.methods]}
 
 
 def complete(request: Request) -> Plan:
@@ -130,9 +145,14 @@ def complete(request: Request) -> Plan:
         given = getattr(request, name)
         return own[name] if given is None else given
 
-    embeddings = request.embedding or (own["embedding"],)
-    methods = [
-        Method(
+    methods: dict[str, Method] = {}
+    for precision, embedding, k, seed in itertools.product(
+        request.precision,
+        request.embedding or (own["embedding"],),
+        request.k or (own["k"],),
+        request.seed,
+    ):
+        method = Method(
             embedding=embedding,
             k=_rank(embedding, precision, k),
             seed=seed,
@@ -141,21 +161,21 @@ def complete(request: Request) -> Plan:
             sigma=value("sigma"),
             layers=request.layers,
         )
-        for precision in request.precision
-        for embedding in embeddings
-        for k in request.k or (own["k"],)
-        for seed in (request.seed if embedding != "identity" or precision != "local" else (0,))
-    ]
+        if not method.random:
+            method = dataclasses.replace(method, seed=0)
+        # Each has a folder of its name.
+        if methods.setdefault(str(method), method) != method:
+            raise ArgumentError(f"two methods of this sweep are called {method}: run them apart")
     return Plan(
         dataset=request.dataset,
-        data_dir=request.data_dir,
+        data_dir=None if request.data_dir is None else expanded(request.data_dir),
         fold=request.fold,
         size=request.size,
         backbone=value("backbone"),
-        weights=request.weights,
+        weights=None if request.weights is None else str(expanded(request.weights)),
         layers=request.layers,
         dtype=request.dtype,
-        methods=tuple(dict.fromkeys(methods)),
+        methods=tuple(methods.values()),
         batch_size=value("batch_size"),
         workers=request.workers,
     )
@@ -181,6 +201,21 @@ def check_positive(name: str, value: float | None) -> None:
         raise ArgumentError(f"--{name} {value} must be above 0, and finite")
 
 
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse an option's value that is none of its choices.
+
+    Args:
+        name: of the option, without its dashes.
+        value: that was given.
+        choices: all that there are.
+
+    Raises:
+        ArgumentError: it is none of them.
+    """
+    if value not in choices:
+        raise ArgumentError(f"--{name} {readable(value)} is unknown: choose one of {', '.join(choices)}")
+
+
 def _rank(embedding: str, precision: str, k: int) -> int | None:
     """The identity keeps all, unless eigenvectors are chosen of it."""
     return None if embedding == "identity" and precision not in EIGENVECTORS else k
@@ -194,6 +229,9 @@ def _check(request: Request) -> None:
     for name, values in several.items():
         if values is not None and not values:
             raise ArgumentError(f"--{name} has no value: give at least one")
+    for name, choices in CHOSEN.items():
+        for chosen in several[name] or ():
+            check_choice(name, chosen, choices)
     for k in request.k or ():
         if k < 1:
             raise ArgumentError(f"--k {k} is below 1: choose 1 ≤ k ≤ the number of features")

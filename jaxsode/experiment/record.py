@@ -10,20 +10,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 
-_OF_A_SETTING = ("fit_s", "score_s", "blocks_s")
+_OF_A_RUN = ("fit_s", "score_s", "blocks_s")
 _COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 class Stopwatch:
-    """Wall-clock seconds by name, less the seconds that XLA compiled meanwhile, which go to `compile_s`."""
+    """Wall-clock seconds by name, less the seconds that XLA compiled meanwhile, which go to `compile_s`.
+
+    JAX tells it of compilations from its making to the end of it as a context.
+    """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(("compile_s", "extract_s", *_OF_A_SETTING), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(("compile_s", "extract_s", *_OF_A_RUN), 0.0)
         jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._listen)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -34,10 +43,11 @@ class Stopwatch:
         self.seconds[name] += spent
 
     def take(self) -> dict[str, float]:
-        """The seconds so far. What belongs to one setting of a sweep starts at zero again."""
-        taken = dict(self.seconds)
-        for name in ("compile_s", *_OF_A_SETTING):
-            self.seconds[name] = 0.0
+        """The seconds that belong to one run on one split, and of compiling; they start at zero again."""
+        return {name: self._zero(name) for name in ("compile_s", *_OF_A_RUN)}
+
+    def _zero(self, name: str) -> float:
+        taken, self.seconds[name] = self.seconds[name], 0.0
         return taken
 
     def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
@@ -57,7 +67,8 @@ def peak_memory() -> dict[str, int | None]:
 def _process_peak() -> int:
     # What getrusage tells on Linux begins with the peak of the process that started this one.
     if (status := Path("/proc/self/status")).exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        lines = status.read_text(encoding="utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -83,7 +94,7 @@ def _version(package: str) -> str | None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return platform.processor()
     return next(

@@ -19,15 +19,15 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def summarise(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+def summarise(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and standard deviation (of the sample, as the paper's ±) of each metric over the folds.
 
     Args:
         folds: the metrics of each fold, as `jaxsode.metrics.evaluate` gives them.
 
     Returns:
-        {"mean": {metric: value}, "std": {metric: value}}. None where a fold has no such metric, and for the
-        deviation of a single fold.
+        {"mean": …, "std": …}, each of them nested as a fold's metrics are. None where a fold has no such
+        metric, and for the deviation of a single fold.
     """
     rows = [flatten(fold) for fold in folds]
     columns = {name: [row[name] for row in rows] for name in METRICS}
@@ -35,7 +35,19 @@ def summarise(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
     complete = {name: len(values) == len(rows) for name, values in known.items()}
     mean = {n: float(np.mean(v)) if complete[n] else None for n, v in known.items()}
     std = {n: float(np.std(v, ddof=1)) if complete[n] and len(v) > 1 else None for n, v in known.items()}
-    return {"mean": mean, "std": std}
+    return {"mean": _nested(mean), "std": _nested(std)}
+
+
+def _nested(flat: Mapping[str, float | None]) -> dict[str, Any]:
+    """What `flatten` made flat."""
+    made: dict[str, Any] = {}
+    for name, value in flat.items():
+        metric, _, average = name.partition(".")
+        if average:
+            made.setdefault(metric, {})[average] = value
+        else:
+            made[metric] = value
+    return made
 
 
 def table(title: str, rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Any:
