@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -63,8 +64,7 @@ def exit_code(action: Callable[[], object]) -> int:
         console.print(f"stopped by {signal.Signals(number).name}: {'; '.join(notes)}", markup=False)
         return 128 + number
     except BrokenPipeError:
-        # So that Python does not flush into it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout.fileno())  # or Python would flush into it once more
         return 128 + signal.SIGPIPE
     return 0
 
@@ -74,6 +74,8 @@ def _signals() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `Stopped`, unless they are ignored or somebody else's."""
 
     def stop(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         raise Stopped(number)
 
     here = threading.current_thread() is threading.main_thread()
@@ -85,6 +87,19 @@ def _signals() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_terminal() -> None:
+    """It may have been closed, and then a word to it, of the progress or of the end, is an error."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            _to_nowhere(descriptor)
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def check_device() -> None:

@@ -130,7 +130,7 @@ class Output:
         if isinstance(error, OSError) and (error.errno in _FULL or self._holds(error.filename)):
             room = "make room, or choose another" if error.errno in _FULL else "choose another"
             raised = OutputError(f"--output {self.name}: {error.strerror}: {room}")
-        if finished:
+        if finished and readable(self.path) not in str(raised):
             raised.add_note(f"what was finished is in {readable(self.path)}: --resume goes on there")
         if raised is not error:
             raise raised from error
