@@ -120,7 +120,7 @@ def peak(
 def process_peak() -> int:
     """Bytes that this process held at most."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:  # not Linux
         import resource
 

@@ -71,7 +71,7 @@ def quick(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
-    paper = tomllib.loads(PAPER.read_text())["time"]
+    paper = tomllib.loads(PAPER.read_text(encoding="utf-8"))["time"]
     result.derived["paper"] = {"device": "Quadro RTX 6000", "method": "batch-SVD", "seconds": paper}
     result.derived["limits"] = roof = limits.measure(quick=options.quick)
     methods = jax_methods(interpreted=options.quick)

@@ -223,6 +223,7 @@ def score(
     Raises:
         CheckpointError: see `Detector.load`.
         ArgumentError: not even one row fits into the memory.
+        DataError: no pictures to score.
     """
     saved = Saved.open(checkpoint.folder_at(path), backbone)
     F = sum(saved.backbone.channels)

@@ -128,3 +128,14 @@ def test_one_for_all_locations_is_not_cut(precision):
 def test_nothing_to_fit_on():
     with pytest.raises(DataError, match="no pictures to fit on"):
         list(fit_and_score(list, _batches(pictures(1), 1), BACKBONE, METHOD, size=(32, 24), rows=2))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_nothing_to_score(tmp_path, keep):
+    """Said so, rather than that there is nothing to fit on; and no detector is left."""
+    good = _batches(pictures(4), 4)
+    with pytest.raises(DataError, match="no pictures to score"):
+        fit_and_score(good, list, BACKBONE, METHOD, size=(32, 24), rows=2, keep=keep, path=tmp_path / "d")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(DataError, match="no pictures to fit on"):
+        fit_and_score(list, None, BACKBONE, METHOD, size=(32, 24), rows=2, keep=keep)

@@ -59,70 +59,148 @@ def test_json_has_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         report.write_json(tmp_path / "x.json", {"a": float("nan")})
     report.write_json(tmp_path / "y.json", {"ε": 1})
-    assert json.loads((tmp_path / "y.json").read_text()) == {"ε": 1}
+    assert json.loads((tmp_path / "y.json").read_text(encoding="utf-8")) == {"ε": 1}
+
+
+def _written(folder, *, resume=False):
+    with report.Output(folder, resume=resume) as output:
+        (output.path / "x").write_text("x", encoding="utf-8")
 
 
 def test_whole_folder_or_none(tmp_path):
-    with report.whole_folder(tmp_path / "a" / "b") as folder:
-        (folder / "x").write_text("x")
+    with report.Output(tmp_path / "a" / "b") as output:
+        (output.path / "x").write_text("x", encoding="utf-8")
         assert not (tmp_path / "a" / "b").exists()
-    assert (tmp_path / "a" / "b" / "x").read_text() == "x"
+        assert output.path == tmp_path / "a" / "b.partial"
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["x"]
 
     def fail():
-        with report.whole_folder(tmp_path / "c") as folder:
-            (folder / "x").write_text("x")
+        with report.Output(tmp_path / "c") as output:
+            (output.path / "x").write_text("x", encoding="utf-8")
             raise RuntimeError("stop")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_folder_filled_meanwhile_is_not_touched(tmp_path):
     def fill():
-        with report.whole_folder(tmp_path / "c") as folder:
-            (folder / "x").write_text("x")
+        with report.Output(tmp_path / "c") as output:
+            (output.path / "x").write_text("x", encoding="utf-8")
             (tmp_path / "c").mkdir()
-            (tmp_path / "c" / "mine").write_text("mine")
+            (tmp_path / "c" / "mine").write_text("mine", encoding="utf-8")
 
     with pytest.raises(OutputError, match=r"was taken meanwhile .* the results are in ") as error:
         fill()
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["mine"]
     kept = Path(str(error.value).rpartition("the results are in ")[2])
-    assert (kept / "x").read_text() == "x"
+    assert (kept / "x").read_text(encoding="utf-8") == "x"
 
 
 def test_an_empty_folder_stays_the_same_one(tmp_path, monkeypatch):
     """Someone's working folder, or a link, or a mount point: none of them can be replaced by another."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with report.whole_folder(tmp_path / "link") as folder:
-        (folder / "x").write_text("x")
+    _written(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert [p.name for p in (tmp_path / "real").iterdir()] == ["x"]
 
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     inode = (tmp_path / "here").stat().st_ino
-    with report.whole_folder(Path()) as folder:
-        (folder / "x").write_text("x")
+    with report.Output(Path()) as output:
+        (output.path / "x").write_text("x", encoding="utf-8")
         assert not (tmp_path / "here" / "x").exists()
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["x"]
     assert (tmp_path / "here").stat().st_ino == inode
 
 
-def test_a_full_disk_is_one_line(tmp_path):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_line(tmp_path, code):
     def full():
-        with report.whole_folder(tmp_path / "c") as folder:
-            (folder / "x").write_text("x")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with report.Output(tmp_path / "c") as output:
+            (output.path / "x").write_text("x", encoding="utf-8")
+            raise OSError(code, os.strerror(code))
 
-    with pytest.raises(OutputError, match="No space left on device: make room"):
+    with pytest.raises(OutputError, match=f"{os.strerror(code)}: make room, or choose another$"):
         full()
     assert not any(tmp_path.iterdir())
 
 
+def test_an_error_of_the_folder_is_one_line_and_any_other_is_itself(tmp_path):
+    def fail(file):
+        with report.Output(tmp_path / "c") as output:
+            (output.path / file).write_text("x", encoding="utf-8")
+
+    with pytest.raises(OutputError, match=r"c: File name too long: choose another$"):
+        fail("x" * 300)
+    with pytest.raises(FileNotFoundError):
+        fail("/nowhere/x")
+    assert not any(tmp_path.iterdir())
+
+
 def test_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="can't be written"), report.whole_folder(tmp_path / "file" / "out"):
-        pass
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.rglob("*"))
+    for name, says in (
+        ("file/out", r"file/out can't be written \(Not a directory\): choose another"),
+        ("file", "file is a file: choose a new or an empty folder"),
+        ("dangling", "dangling is a link to nothing: make .*/nowhere, or choose another"),
+        ("loop", "loop is a link to nothing: "),
+        ("n" * 300, r"n can't be written \(File name too long\): choose another"),
+        ("n" * 250, r"n can't be written \(File name too long\): choose another"),
+    ):
+        with pytest.raises(OutputError, match=says):
+            _written(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        report.Output(tmp_path / "c"),
+        pytest.raises(OutputError, match="written by another process"),
+    ):
+        _written(tmp_path / "c", resume=True)
+    assert (tmp_path / "c").is_dir()
+
+
+def test_a_folder_of_that_name_that_is_no_run_of_ours(tmp_path):
+    (tmp_path / "c.partial").mkdir()
+    (tmp_path / "c.partial" / "mine").write_text("mine", encoding="utf-8")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match=r"c\.partial holds something else: choose another name"):
+            _written(tmp_path / "c", resume=resume)
+    assert (tmp_path / "c.partial" / "mine").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_a_run_depends_on_is_held_to(tmp_path):
+    def fail(resume, **facts):
+        with report.Output(tmp_path / "c", resume=resume) as output:
+            output.same(**facts)
+            report.write_json(output.path / "metrics.json", {})
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError) as first:
+        fail(False, size=(64, 32), seed=None)
+    assert first.value.__notes__ == [
+        f"what was finished is in {tmp_path / 'c.partial'}: --resume goes on there"
+    ]
+    with pytest.raises(OutputError, match=r"c\.partial was begun with size 64, 32, not 64, 64: ask"):
+        fail(True, size=(64, 64), seed=None)
+    with pytest.raises(OutputError, match=r"c: a run that ended early lies in .*: go on with --resume, or"):
+        fail(False, size=(64, 32), seed=None)
+    with report.Output(tmp_path / "c", resume=True) as output:
+        output.same(size=[64, 32], seed=None, more=1)
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["metrics.json"]
+
+
+def test_any_name_can_be_written_down(tmp_path):
+    """Bytes that are not UTF-8, and UTF-8 that an ASCII locale could not decode."""
+    folder = tmp_path / os.fsdecode(b"\xff \xc3\xbc")
+    with report.Output(folder) as output:
+        assert output.name == f"{tmp_path}/\\xff ü"
+        report.write_json(output.path / "x.json", {"where": str(folder), "ü": "ε"})
+    assert json.loads((folder / "x.json").read_text(encoding="utf-8")) == {"where": str(folder), "ü": "ε"}

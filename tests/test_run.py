@@ -3,12 +3,7 @@
 import functools
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import weakref
 import zipfile
 from collections import Counter
@@ -16,14 +11,18 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
-from miniature import PARTS, UNITS, is_complete, kolektor
+from miniature import is_complete, kolektor
 from PIL import Image
 
 from jaxsode import Detector, cli
+from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.commands import run
 from jaxsode.datasets import Dataset
+from jaxsode.errors import ArgumentError
 from jaxsode.experiment.decoded import Decoded
 from jaxsode.experiment.evaluate import Experiment
+from jaxsode.experiment.plan import Request, complete
+from jaxsode.method import Method
 from jaxsode.report import METRICS, flatten
 from jaxsode.run import main
 
@@ -139,6 +138,64 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
     assert _result(tmp_path / "alone")["folds"] == summaries[3]["folds"]
 
 
+def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):
+    """Each method of a plan has a name, and so a folder, of its own."""
+    every = ["local", "global", "global-one-mean", "dual", "full-rank", *EIGENVECTORS]
+    plan = complete(Request(k=(4, 8), seed=(3, 5), precision=tuple(every), embedding=("identity",)))
+    lower = [f"identity-k{k}-eigenvectors-lower-seed{seed}" for k in (4, 8) for seed in (3, 5)]
+    higher = [f"identity-k{k}-eigenvectors-higher" for k in (4, 8)]
+    once = ["identity", *(f"identity-{name}" for name in every[1:5])]
+    assert [str(method) for method in plan.methods] == [*once, *lower, *higher]
+    drawn = complete(Request(k=(4,), seed=(3, 5), precision=("local", "dual"), embedding=("sampled",)))
+    assert [str(method) for method in drawn.methods] == [
+        f"sampled-k4{name}-seed{seed}" for name in ("", "-dual") for seed in (3, 5)
+    ]
+    # and by the command: neither is lost
+    asked = [
+        "--embedding",
+        "identity",
+        "--precision",
+        "eigenvectors-lower",
+        "--seed",
+        "0",
+        "1",
+        "--layers",
+        "1",
+    ]
+    assert _run(data, tmp_path / "out", *asked, "--fold", "1", "--maps", "none", "--no-save-detector") == 0
+    names = [f"identity-k8-eigenvectors-lower-seed{seed}" for seed in (0, 1)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "summary.json"]
+
+
+def test_two_methods_of_one_name_are_refused(monkeypatch):
+    monkeypatch.setattr(Method, "__str__", lambda method: "one")
+    with pytest.raises(ArgumentError, match="two methods of this sweep are called one: run them apart"):
+        complete(Request(seed=(0, 1)))
+
+
+def test_a_run_leaves_no_listener(data, tmp_path):
+    from jax._src import monitoring
+
+    before = list(monitoring.get_event_duration_listeners())
+    assert _run(data, tmp_path / "out", "--fold", "1", "--maps", "none", "--no-save-detector") == 0
+    _run(data, tmp_path / "refused", "--fold", "7")
+    assert monitoring.get_event_duration_listeners() == before
+
+
+def test_a_users_home_folder(data, tmp_path, monkeypatch, capsys):
+    """A shell leaves `--output=~/x` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    given = [*SMALL, "--fold", "1", "--maps", "none", "--no-save-detector"]
+    assert main([*given, "--data-dir=~/data/KolektorSDD", "--output=~/out"]) == 0
+    assert (tmp_path / "out" / "metrics.json").exists()
+    assert not (tmp_path / "~").exists()
+    capsys.readouterr()
+    weights = ["--weights=~/none.pth", "--data-dir=~/data/KolektorSDD", "--output=~/x"]
+    _refused(capsys, [*given, *weights], str(tmp_path / "none.pth"))
+    _refused(capsys, [*given, "--output=~nobody-at-all/x"], "~nobody-at-all/x: no home folder is known")
+
+
 def test_nothing_compiles_twice(data, tmp_path, caplog):
     """Three folds, an odd last batch in fitting and in scoring: each program is compiled once."""
     jax.clear_caches()
@@ -236,7 +293,7 @@ def test_other_precisions_by_the_command(data, tmp_path):
     assert {path.name for path in (tmp_path / "global").iterdir()} == {*names, "summary.json"}
     rank = ["--embedding", "identity", "--precision", "eigenvectors-lower", "full-rank", "--layers", "1"]
     assert _run(data, tmp_path / "full", *rank, "--fold", "1", "--maps", "none") == 0
-    loaded = Detector.load(tmp_path / "full" / "identity-k8-eigenvectors-lower" / "detector" / "1")
+    loaded = Detector.load(tmp_path / "full" / "identity-k8-eigenvectors-lower-seed0" / "detector" / "1")
     assert loaded.precision.matrix.shape[2:] == (8, 64)
 
 
@@ -286,6 +343,9 @@ def _refused(capsys, arguments, *words):
         (["--seed", "4294967296"], ("--seed 4294967296 is out of range", "2³²")),
         (["--data-dir", "/nowhere"], ("/nowhere", "vicos.si")),
         (["--weights", "/nowhere.pth"], ("/nowhere.pth",)),
+        (["--embedding", "nonsense"], ("--embedding nonsense is unknown", "semi-orthogonal, sampled")),
+        (["--precision", "local", "nonsense"], ("--precision nonsense is unknown", "dual, full-rank")),
+        (["--colours", "nonsense"], ("--colours nonsense is unknown", "jet, cubehelix")),
     ],
 )
 def test_bad_arguments(data, tmp_path, capsys, arguments, words):
@@ -354,45 +414,3 @@ def test_weights_of_another_backbone(data, tmp_path, capsys):
     np.savez(file, **{"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
     given = [*SMALL, "--data-dir", str(data), "--output", str(tmp_path / "out"), "--weights", str(file)]
     _refused(capsys, given, "other.npz", "resnet18")
-
-
-def test_an_interrupted_run_leaves_nothing_under_its_name(data, tmp_path):
-    """SIGINT cleans up, SIGKILL can't; under neither does a half-written folder get the final name."""
-    command = [
-        sys.executable,
-        "-c",
-        _SLOW,
-        *SMALL,
-        "--data-dir",
-        str(data),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip() == "writing"
-            time.sleep(0.2)
-            process.send_signal(number)
-        assert process.returncode == code
-        assert not (tmp_path / "out").exists()
-        left = [p.name for p in tmp_path.iterdir() if p.name != "data"]
-        assert left == [] if number == signal.SIGINT else all(".partial" in name for name in left)
-
-
-_SLOW = f"""
-import signal, sys, time
-from jaxsode import report
-from jaxsode.commands import run
-from jaxsode.datasets import kolektor
-kolektor.COMPLETE = dict.fromkeys({tuple(UNITS)}, {PARTS})
-# A shell's background job, as this test may be, has it ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-write = report.write_panel
-def slow(path, panel):
-    write(path, panel)
-    print("writing", flush=True)
-    time.sleep(60)
-report.write_panel = slow
-sys.exit(run.main(sys.argv[1:]))
-"""

@@ -1,0 +1,45 @@
+"""Where the cache is, and paths as users write them."""
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from jaxsode.errors import ArgumentError
+from jaxsode.home import expanded, home, readable
+
+
+def test_the_first_that_is_set(monkeypatch):
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    monkeypatch.setenv("JAXSODE_HOME", "~/j")
+    assert home() == Path("/h/j")
+    monkeypatch.delenv("JAXSODE_HOME")
+    assert home() == Path("/x/jaxsode")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert home() == Path("/h/.cache/jaxsode")
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """As in a container that runs under a number that nobody has a name for."""
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "JAXSODE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        ArgumentError, match=r"^this user has no home folder .*: set JAXSODE_HOME to a folder"
+    ):
+        home()
+    with pytest.raises(ArgumentError, match=r"^~/x: no home folder is known for its ~: write the path out$"):
+        expanded("~/x")
+    assert expanded("x/~") == Path("x/~")
+
+
+def test_any_path_can_be_read():
+    assert readable(Path("/ü/ε")) == "/ü/ε"
+    assert readable(os.fsdecode(b"\xff")) == r"\xff"
+    assert readable("\udcc3\udcbc") == "ü"  # as an ASCII locale decodes it
