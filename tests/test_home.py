@@ -30,9 +30,7 @@ def test_a_user_without_a_home(monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     for name in ("HOME", "XDG_CACHE_HOME", "JAXSODE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(
-        ArgumentError, match=r"^this user has no home folder .*: set JAXSODE_HOME to a folder"
-    ):
+    with pytest.raises(ArgumentError, match=r"^this user has no home folder .*: set JAXSODE_HOME to"):
         home()
     with pytest.raises(ArgumentError, match=r"^~/x: no home folder is known for its ~: write the path out$"):
         expanded("~/x")

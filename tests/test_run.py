@@ -15,7 +15,7 @@ from miniature import is_complete, kolektor
 from PIL import Image
 
 from jaxsode import Detector, cli
-from jaxsode.algebra.precision import EIGENVECTORS
+from jaxsode.algebra.precision import EIGENVECTORS, PRECISIONS
 from jaxsode.commands import run
 from jaxsode.datasets import Dataset
 from jaxsode.errors import ArgumentError
@@ -142,10 +142,15 @@ def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):
     """Each method of a plan has a name, and so a folder, of its own."""
     every = ["local", "global", "global-one-mean", "dual", "full-rank", *EIGENVECTORS]
     plan = complete(Request(k=(4, 8), seed=(3, 5), precision=tuple(every), embedding=("identity",)))
-    lower = [f"identity-k{k}-eigenvectors-lower-seed{seed}" for k in (4, 8) for seed in (3, 5)]
-    higher = [f"identity-k{k}-eigenvectors-higher" for k in (4, 8)]
+    chosen = [
+        f"identity-k{k}-{name}{seed}"
+        for name in EIGENVECTORS
+        for k in (4, 8)
+        for seed in (("-seed3", "-seed5") if PRECISIONS[name].draws else ("",))
+    ]
+    assert any(name.endswith("seed5") for name in chosen)
     once = ["identity", *(f"identity-{name}" for name in every[1:5])]
-    assert [str(method) for method in plan.methods] == [*once, *lower, *higher]
+    assert [str(method) for method in plan.methods] == [*once, *chosen]
     drawn = complete(Request(k=(4,), seed=(3, 5), precision=("local", "dual"), embedding=("sampled",)))
     assert [str(method) for method in drawn.methods] == [
         f"sampled-k4{name}-seed{seed}" for name in ("", "-dual") for seed in (3, 5)
