@@ -212,7 +212,7 @@ _ARROWS = {  # whom the modules of a package may know, besides each other
         "pretrained_conversion",
     ),
     "jaxsode.download": ("jaxsode.errors",),
-    "jaxsode.report": ("jaxsode.errors",),
+    "jaxsode.report": ("jaxsode.errors", "jaxsode.home"),
     "jaxsode.peers": (
         "jaxsode.algebra",
         "jaxsode.backbones",
@@ -226,7 +226,7 @@ _ARROWS = {  # whom the modules of a package may know, besides each other
     "jaxsode.hosts": ("jaxsode.errors",),
     "jaxsode.making": (),
     "jaxsode.errors": (),
-    "jaxsode.home": (),
+    "jaxsode.home": ("jaxsode.errors",),
     "pretrained_conversion": ("jaxsode.errors", "jaxsode.backbones"),
 }
 _COMMAND = ("jaxsode.commands", "jaxsode.cli", "jaxsode.run", "bench", "tests")
