@@ -88,6 +88,8 @@ def run(asked: Run, console: Console) -> Path:
         backbone, weights = _backbone(plan, shown)
         plan.check_k(sum(backbone.channels))
         dataset = _dataset(plan, shown)
+        for note in dataset.notes:
+            console.print(note, style="yellow", markup=False)
         splits = [dataset.split(name) for name in plan.splits(dataset)]
         listed = repr((dataset.examples, splits)).encode("utf-8", "surrogateescape")
         output.same(weights_sha256=weights.get("sha256"), pictures=hashlib.sha256(listed).hexdigest()[:16])
@@ -152,12 +154,14 @@ class _Whole:
         left = [(split, method) for method in done for split in splits if split.name not in done[method]]
         kept = self._prepare(left)
         machine = environment() if left else {}
+        dataset = self.experiment.features.dataset
+        about = {"name": dataset.name, "licence": dataset.licence, "notes": list(dataset.notes)}
         for split, method in left:
             page, stopwatch = pages[method], self.experiment.stopwatch
             page["folds"].append(self._split(split, method))
             page["timing"]["folds"][split.name] = stopwatch.take()
             page |= report.summarise(page["folds"])
-            page |= {"config": self.plan.recorded(method), "weights": self.weights}
+            page |= {"config": self.plan.recorded(method), "weights": self.weights, "dataset": about}
             page["timing"] |= _timing(page, stopwatch.seconds["extract_s"], kept)
             page |= {"memory": peak_memory(), "environment": machine}
             into = self._into(method)
