@@ -192,6 +192,12 @@ def test_what_a_run_depends_on_is_held_to(tmp_path):
         fail(True, size=(64, 64), seed=None)
     with pytest.raises(OutputError, match=r"c: a run that ended early lies in .*: go on with --resume, or"):
         fail(False, size=(64, 32), seed=None)
+    plan = tmp_path / "c.partial" / ".run" / "plan.json"
+    text = plan.read_text(encoding="utf-8")
+    plan.write_text(text[:5], encoding="utf-8")
+    with pytest.raises(OutputError, match=r"plan\.json can't be read: remove"):
+        fail(True, size=(64, 32), seed=None)
+    plan.write_text(text, encoding="utf-8")
     with report.Output(tmp_path / "c", resume=True) as output:
         output.same(size=[64, 32], seed=None, more=1)
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["metrics.json"]

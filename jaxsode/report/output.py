@@ -178,8 +178,17 @@ def _shown(value: Any) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote, or None where it wrote nothing."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """What `write_json` wrote, or None where it wrote nothing.
+
+    Raises:
+        OutputError: it is something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{readable(path)} can't be read: remove what was finished with it") from error
 
 
 def write_json(path: Path, content: Any) -> None:
