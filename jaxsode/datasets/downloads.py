@@ -51,7 +51,7 @@ def fetch(name: str, *, progress: Progress | None = None, timeout: float = 30.0)
     target = _folder() / archive.file
     note = target.with_name(f"{target.name}.sha256")
     try:
-        expected = archive.sha256 or (note.read_text().strip() if note.exists() else "")
+        expected = archive.sha256 or (note.read_text(encoding="utf-8").strip() if note.exists() else "")
         if target.exists():
             if expected and _sha256(target) != expected:
                 raise DataError(
@@ -64,7 +64,7 @@ def fetch(name: str, *, progress: Progress | None = None, timeout: float = 30.0)
             archive.url, target, by_hand=by_hand, sha256=expected, progress=progress, timeout=timeout
         )
         if not expected:
-            note.write_text(f"{digest}\n")
+            note.write_text(f"{digest}\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"can't use {target}: {error.strerror}; set JAXSODE_HOME elsewhere") from error
     return target
