@@ -1,6 +1,5 @@
 """jaxsode inspect: what a folder of pictures is taken for, before anything is computed."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from jaxsode.commands.progress import bars
+from jaxsode.commands.exits import exit_code
+from jaxsode.commands.progress import Shown
 from jaxsode.datasets import folder
 from jaxsode.datasets.preparation import MAX_PIXELS, Resize
-from jaxsode.errors import JaxsodeError
+from jaxsode.home import expanded, readable
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,21 @@ class Inspect:
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode inspect") -> int:
-    """Run the command; returns its exit code: 0, or 2 for a mistake of the user's."""
-    asked = tyro.cli(Inspect, prog=prog, args=arguments)
+    """Run the command; returns its exit code, see `exit_code`."""
+    return exit_code(lambda: inspect(tyro.cli(Inspect, prog=prog, args=arguments)))
+
+
+def inspect(asked: Inspect) -> None:
+    """Print what the command says.
+
+    Args:
+        asked: what was asked for.
+
+    Raises:
+        JaxsodeError: a mistake of the user's.
+    """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        progress = bars(console)
-        progress.disable = not console.is_terminal
-        with progress:
-            task = progress.add_task("looking", total=None, visible=False)
-
-            def looked(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total, visible=True)
-
-            options = {name: value for name, value in vars(asked).items() if name != "directory"}
-            dataset = folder.load(data_dir=asked.directory, progress=looked, **options)
-    except JaxsodeError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        return 130
-    sys.stdout.write("".join(f"{line}\n" for line in dataset.notes))
-    return 0
+    options = {name: value for name, value in vars(asked).items() if name != "directory"}
+    with Shown(console) as shown, shown.task("looking") as task:
+        dataset = folder.load(data_dir=expanded(asked.directory), progress=task.reach, **options)
+    print("\n".join(map(readable, dataset.notes)))
