@@ -207,8 +207,8 @@ def score(
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Anomaly maps by a saved detector, of which one block of rows at a time is read.
 
-    It holds `memory` bytes for the state, and while it reads two blocks of the file, of 256 MB each (or of one
-    row, if that has more); besides, H·W numbers a picture, and the embedded pictures as `keep` has it.
+    It holds `memory` bytes for the state, and while it reads two blocks of the file, of 256 MB each (or of a
+    row, if that is more); besides, H·W numbers a picture, and the embedded pictures as `keep` has it.
 
     Args:
         path: the detector's folder; `~` is the home folder.

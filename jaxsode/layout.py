@@ -41,8 +41,11 @@ def everywhere(array: Any, mesh: Mesh) -> jax.Array:
     """A host's array, whole on each of a mesh's devices.
 
     Args:
-        array: the same on every host.
+        array: of any shape, the same on every host.
         mesh: of devices.
+
+    Returns:
+        The array, of the same shape.
     """
     array = np.asarray(array)
     # Not `device_put`, which has the hosts compare what they put.
