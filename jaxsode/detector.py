@@ -432,6 +432,23 @@ class Detector:
             (B, height, width) float32 for each batch, in order.
 
         Raises:
+            ArgumentError, NumericalError: see `leave_one_out_of_features`.
+        """
+        yield from self.leave_one_out_of_features(
+            (extract_(self.backbone, self._checked(pictures)), valid) for pictures, valid in padded(batches)
+        )
+
+    @set_aside
+    def leave_one_out_of_features(self, batches: Iterable[tuple[FeatureMaps, int]]) -> Iterator[np.ndarray]:
+        """`leave_one_out_maps` of feature maps that were extracted before.
+
+        Args:
+            batches: pairs of feature maps, a (B, h, w, C) array for each scale, and how many rows count.
+
+        Yields:
+            (B, height, width) float32 for each batch, of the rows that count.
+
+        Raises:
             ArgumentError: the precision isn't "local", the detector was fitted without keeping its moments,
                 or on one picture alone.
             NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for
@@ -447,7 +464,8 @@ class Detector:
         shrunk = leave_one_out.shrunk(self.method.epsilon, self.count).astype(self.mean.dtype)
         whitener = factorise(unpack(state), shrunk)
         done = 0
-        for z, valid in self._embedded(batches):
+        for feature_maps, valid in batches:
+            z = embed(self.W, tuple(map(own, feature_maps)))
             distance = _left_out(z, self.mean, self.count, whitener)
             maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
             if bad := np.argwhere(np.asarray(wrong)[:valid]).tolist():

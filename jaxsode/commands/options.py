@@ -30,8 +30,22 @@ class Data:
     """Where the data set lies: its folder, or its zip as published. The demo needs none."""
     fold: tuple[str, ...] = ("all",)
     """Splits to run: kolektor has the folds 1 2 3, demo has object texture; or all of them."""
+    download: bool = False
+    """Get the data set from its publisher first, where there is a direct link, into the cache."""
     size: tuple[int, int] | None = None
-    """Height and width that pictures are resized to; by default the data set's."""
+    """Height and width that pictures are resized to; by default the data set's, of a folder of your own the
+    pictures' aspect with a shorter side of 256."""
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    """What becomes of another aspect; by default it is squeezed. What is cropped isn't judged."""
+    range: Literal[255, 1023, 4095, 16383, 65535] | None = None
+    """What is white in files of 16 bits; of a folder by default the least that no training picture passes."""
+    max_pixels: int | None = None
+    """A picture of more is refused; by default 178956970."""
+    hold_out: float | None = None
+    """Of a folder: the fraction of good pictures that is set apart for testing. By default none is, and where
+    there are none for testing either, the fitted ones are scored as if unseen, each left out in turn."""
+    on_bad_picture: Literal["stop", "skip"] | None = None
+    """Of a folder: a picture that can't be used ends the run, or is counted and named. By default it ends."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,9 @@ class Network:
 class Methods:
     """What is fitted. Several values make a sweep."""
 
+    method: Annotated[tuple[str, ...], _some_of(CHOSEN["method"])] = ("gaussian",)
+    """A Gaussian at each location, the paper's method with all that follows; or what the paper compares it
+    to: SPADE, the uninformed student."""
     embedding: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["embedding"])] = None
     """How F features become k; identity keeps all F. By default semi-orthogonal."""
     k: tuple[int, ...] | None = None
@@ -63,8 +80,16 @@ class Methods:
     """ε, added to the diagonal of each covariance; by default the data set's, 0.01."""
     sigma: float | None = None
     """Of the anomaly map's Gaussian filter, in pixels; by default the data set's, 4."""
+    neighbours: tuple[int, ...] = (5,)
+    """SPADE's K, pictures that each is compared to; its authors use 50."""
+    student_width: float = 1.0
+    """Of the student's networks, times their authors' channels."""
+    student_steps: int = 20_000
+    """Training steps of each network, at most."""
+    distill_on: Path | None = None
+    """Folder of pictures that the student's teacher learns from; by default the good ones."""
     seed: tuple[int, ...] = (0,)
-    """Seed of the embedding. A method that draws nothing is run once, whatever the seeds."""
+    """Seed of the embedding, and of the student. A method that draws nothing is run once for all."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,8 @@ class Machine:
     memory_gb: float | None = None
     """What the fitted state may take, 6·H·W·k² bytes and some; above it, locations are done block by block.
     By default a share of what is free."""
+    metric_memory: float | None = None
+    """GB that exact metrics may take, by default 2. With more scores than fit they have a stated bound."""
     workers: int = min(8, os.cpu_count() or 1)
     """Threads that decode pictures."""
 

@@ -1,5 +1,6 @@
 """jaxsode run: fit on a data set's good pictures, score its test pictures, report."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import tyro
 from rich.console import Console
 
 import jaxsode
-from jaxsode import backbones, datasets, report
+from jaxsode import backbones, datasets, pictures, report
 from jaxsode.backbones.weights import find, shapes
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.options import Data, Machine, Methods, Network, Output
@@ -27,6 +28,7 @@ from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive,
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+from jaxsode.peers import Peer, Student
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Run:
 
     def request(self) -> Request:
         """What was asked of the computation."""
-        machine = {name: value for name, value in vars(self.machine).items() if name != "memory_gb"}
-        return Request(**vars(self.data), **vars(self.network), **vars(self.methods), **machine)
+        data = {name: value for name, value in vars(self.data).items() if name != "download"}
+        machine = {name: getattr(self.machine, name) for name in ("batch_size", "workers")}
+        return Request(**data, **vars(self.network), **vars(self.methods), **machine)
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode run") -> int:
@@ -76,7 +79,9 @@ def run(asked: Run, console: Console) -> Path:
     check_device()
     plan = complete(asked.request())
     memory_gb = asked.machine.memory_gb
+    metric_memory = asked.machine.metric_memory
     check_positive("memory-gb", memory_gb)
+    check_positive("metric-memory", metric_memory)
     check_choice("colours", asked.output.colours, report.COLOUR_MAPS)
     with (
         Stopwatch() as stopwatch,
@@ -87,7 +92,7 @@ def run(asked: Run, console: Console) -> Path:
         output.same(jaxsode=jaxsode.__version__, **plan.page(), **drawn)
         backbone, weights = _backbone(plan, shown)
         plan.check_k(sum(backbone.channels))
-        dataset = _dataset(plan, shown)
+        dataset = _dataset(plan, shown, console, download=asked.data.download)
         for note in dataset.notes:
             console.print(note, style="yellow", markup=False)
         splits = [dataset.split(name) for name in plan.splits(dataset)]
@@ -101,7 +106,13 @@ def run(asked: Run, console: Console) -> Path:
             workers=plan.workers,
         )
         memory = free_device_memory() if memory_gb is None else int(memory_gb * 1e9)
-        whole = _Whole(asked.output, plan, Experiment(features, stopwatch, memory), weights, output, shown)
+        experiment = Experiment(
+            features,
+            stopwatch,
+            memory,
+            metric_memory=None if metric_memory is None else int(metric_memory * 1e9),
+        )
+        whole = _Whole(asked.output, plan, experiment, weights, output, shown)
         summaries = whole.run(splits)
         if len(plan.methods) > 1:
             report.write_json(output.path / "summary.json", {"schema": report.SCHEMA, "methods": summaries})
@@ -130,10 +141,18 @@ def _backbone(plan: Plan, shown: Shown) -> tuple[backbones.Backbone, dict[str, s
     return backbone, {"source": readable(found.source), "sha256": found.sha256}
 
 
-def _dataset(plan: Plan, shown: Shown) -> datasets.Dataset:
-    """The data set, prepared the first time."""
+def _dataset(plan: Plan, shown: Shown, console: Console, *, download: bool) -> datasets.Dataset:
+    """The data set, downloaded if that was asked for, prepared the first time."""
+    if download:
+        if plan.data_dir is not None:
+            raise ArgumentError("--download gets the data set into the cache: leave --data-dir out")
+        console.print(datasets.announcement(plan.dataset), markup=False)
+        with shown.task(f"downloading {plan.dataset}, bytes") as task:
+            datasets.fetch(plan.dataset, progress=task.reach)
     with shown.task(f"preparing {plan.dataset}") as task:
-        return datasets.load(plan.dataset, data_dir=plan.data_dir, progress=task.reach)
+        dataset = datasets.load(plan.dataset, data_dir=plan.data_dir, progress=task.reach, **plan.settings)
+    preparation = dataclasses.replace(dataset.preparation, **plan.preparation)
+    return dataclasses.replace(dataset, preparation=preparation)
 
 
 @dataclass(frozen=True)
@@ -155,7 +174,13 @@ class _Whole:
         kept = self._prepare(left)
         machine = environment() if left else {}
         dataset = self.experiment.features.dataset
-        about = {"name": dataset.name, "licence": dataset.licence, "notes": list(dataset.notes)}
+        about = {
+            "name": dataset.name,
+            "licence": dataset.licence,
+            "notes": list(map(readable, dataset.notes)),
+            "skipped": {readable(name): readable(why) for name, why in dataset.skipped.items()},
+            "preparation": dataclasses.asdict(dataset.preparation),
+        }
         for split, method in left:
             page, stopwatch = pages[method], self.experiment.stopwatch
             page["folds"].append(self._split(split, method))
@@ -170,10 +195,10 @@ class _Whole:
             self.shown.say(f"{method} · fold {split.name} · finished")
         return [{n: page[n] for n in ("setting", "folds", "mean", "std")} for page in pages.values()]
 
-    def _into(self, method: Method) -> Path:
+    def _into(self, method: Method | Peer) -> Path:
         return Path() if len(self.plan.methods) == 1 else Path(str(method))
 
-    def _page(self, method: Method) -> dict[str, Any]:
+    def _page(self, method: Method | Peer) -> dict[str, Any]:
         """What metrics.json holds already."""
         known = report.read_json(self.output.path / self._into(method) / "metrics.json")
         return known or {
@@ -185,13 +210,13 @@ class _Whole:
             "timing": {"folds": {}},
         }
 
-    def _prepare(self, runs: Sequence[tuple[datasets.Split, Method]]) -> int:
+    def _prepare(self, runs: Sequence[tuple[datasets.Split, Method | Peer]]) -> int:
         """How many pictures' features are kept."""
-        pictures = {index for split, _ in runs for index in (*split.train, *split.test)}
-        with self.shown.task("features", len(pictures)) as task, self.experiment.stopwatch("extract_s"):
+        used = {index for split, _ in runs for index in (*split.train, *split.test)}
+        with self.shown.task("features", len(used)) as task, self.experiment.stopwatch("extract_s"):
             return self.experiment.prepare(runs, progress=task.advance)
 
-    def _split(self, split: datasets.Split, method: Method) -> dict[str, Any]:
+    def _split(self, split: datasets.Split, method: Method | Peer) -> dict[str, Any]:
         """Fit, score and evaluate; the maps and the detector go into `output.now`; gives the metrics."""
         folder = self.output.now / self._into(method)
         examples = self.experiment.features.dataset.examples
@@ -208,14 +233,28 @@ class _Whole:
                 name = os.fsdecode(examples[index].name.replace("/", "-").encode("utf-8", "surrogateescape"))
                 report.write_panel(folder / "maps" / split.name / f"{name}.png", panel)
 
+        if isinstance(method, Student):
+            method = self._student(method, split)
         scores = self.experiment.run(
             split,
             method,
             bar=bar,
-            draw=None if self.asked.maps == "none" else draw,
+            # Heat maps have the distances' scale, which other methods' scores don't share.
+            draw=draw if self.asked.maps != "none" and isinstance(method, Method) else None,
             save=folder / "detector" / split.name if self.asked.save_detector else None,
         )
-        return {"fold": split.name, "train": len(split.train), "test": len(split.test)} | scores
+        numbers = {"train": len(split.train), "test": len(split.test), "left_out": len(split.left_out)}
+        return {"fold": split.name} | numbers | scores
+
+    def _student(self, student: Student, split: datasets.Split) -> Student:
+        """With checkpoints, from which a resumed run goes on, and what its teacher learns from."""
+        size = self.experiment.features.size
+        folder = self.plan.distill_on
+        return dataclasses.replace(
+            student,
+            checkpoints=self.output.path / self._into(student) / "training" / split.name,
+            distill_on=None if folder is None else pictures.batches(folder, size=size, batch_size=1),
+        )
 
 
 def _timing(page: Mapping[str, Any], extract_s: float, extracted: int) -> dict[str, float | None]:
@@ -223,7 +262,7 @@ def _timing(page: Mapping[str, Any], extract_s: float, extracted: int) -> dict[s
     scoring have one time together, and no such rate."""
     folds = list(page["timing"]["folds"].values())
     seconds = {name: sum(fold[name] for fold in folds) for name in folds[0]}
-    each = seconds["score_s"] / sum(fold["test"] for fold in page["folds"])
+    each = seconds["score_s"] / sum(fold["test"] + fold["left_out"] for fold in page["folds"])
     each += extract_s / extracted if extracted else 0
     rate = None if seconds["blocks_s"] else 1 / each
     return {**seconds, "extract_s": extract_s, "pictures_per_s": rate}

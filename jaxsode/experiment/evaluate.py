@@ -15,10 +15,12 @@ from jaxsode import metrics
 from jaxsode.blocks import fit_and_score, rows_per_block
 from jaxsode.datasets import Batch, Split
 from jaxsode.detector import Detector
+from jaxsode.errors import ArgumentError
 from jaxsode.experiment.features import Features, free_memory
 from jaxsode.experiment.record import Stopwatch
 from jaxsode.fitting import FeatureMaps
 from jaxsode.method import Method
+from jaxsode.peers import Peer
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar: what is done, for how many pictures; gives what to call with each few that are."""
@@ -35,12 +37,14 @@ class Experiment:
         features: of the pictures.
         stopwatch: gets fit_s and score_s, or blocks_s for both.
         memory: bytes that the state of fitting may take; above it, locations are done block by block.
+        metric_memory: bytes that exact metrics may take; above it they have a bound, see `metrics.Stream`.
         host_memory: bytes that embedded features may take, which blocks keep; a share of what is free.
     """
 
     features: Features
     stopwatch: Stopwatch
     memory: int
+    metric_memory: int | None = None
     host_memory: int = field(default_factory=free_memory)
 
     def rows(self, method: Method, pictures: int) -> int:
@@ -53,7 +57,7 @@ class Experiment:
         F = sum(self.features.backbone.channels)
         return rows_per_block(self.features.grid(), method, F, self.memory, pictures)
 
-    def prepare(self, runs: Iterable[tuple[Split, Method]], *, progress: Callable[[int], None]) -> int:
+    def prepare(self, runs: Iterable[tuple[Split, Method | Peer]], *, progress: Callable[[int], None]) -> int:
         """Extract the features once for all runs that will follow, if any are used more than once.
 
         Args:
@@ -64,36 +68,56 @@ class Experiment:
             How many pictures' features are kept.
 
         Raises:
-            ArgumentError: see `jaxsode.blocks.rows_per_block`; before any picture is touched.
+            ArgumentError: see `jaxsode.blocks.rows_per_block`; or pictures are to be left out one by one, and
+                the method can't; before any picture is touched.
         """
         uses, tested, apart = [], [], []
         for split, method in runs:
+            self._check_left_out(split, method)
+            if not isinstance(method, Method):  # which takes the pictures themselves
+                apart += [*split.train, *split.test]
+                continue
             rows, keep = self._blocks(split, method)
             blocks = -(-self.features.grid()[0] // rows)
             uses += [*split.train, *split.test] * (1 if keep else blocks)
-            tested += split.test
+            uses += split.left_out
+            tested += [*split.left_out, *split.test]
             apart += split.test if blocks > 1 else ()
         return self.features.prepare(uses, tested=tested, apart=apart, progress=progress)
 
     def run(
-        self, split: Split, method: Method, *, bar: Bar, draw: Draw | None = None, save: Path | None = None
+        self,
+        split: Split,
+        method: Method | Peer,
+        *,
+        bar: Bar,
+        draw: Draw | None = None,
+        save: Path | None = None,
     ) -> dict[str, Any]:
         """Fit, score and evaluate.
 
         Args:
-            split: whose good pictures are fitted on, and whose test pictures are scored.
-            method: see `Method`.
+            split: whose good pictures are fitted on, and whose test pictures are scored; and its `left_out`,
+                by leave-one-out.
+            method: see `Method` and `Peer`.
             bar: see `Bar`.
             draw: called for each test picture, while it is at hand.
-            save: a new folder for the detector, or None.
+            save: a new folder for the detector, or None; a peer saves nothing.
 
         Returns:
-            All `metrics.Metrics`, by the data set's own rule for masks; and their `error_bound` where they
-            are not exact.
+            All `metrics.Metrics`, by the data set's own rule for masks; their `error_bound` where they are
+            not exact; and of a peer its `model`, see `Model.page`.
         """
         dataset = self.features.dataset
-        with metrics.Stream(paper_full_mask=dataset.paper_full_mask) as stream:
-            for maps, batch in self._scored(split, method, bar, save):
+        about: dict[str, Any] = {}
+        stream = metrics.Stream(paper_full_mask=dataset.paper_full_mask, memory=self.metric_memory)
+        with stream:
+            scored = (
+                self._scored(split, method, bar, save)
+                if isinstance(method, Method)
+                else self._by_peer(split, method, bar, about)
+            )
+            for maps, batch in scored:
                 assert batch.masks is not None
                 assert batch.masked is not None
                 rows = slice(batch.valid)
@@ -103,9 +127,62 @@ class Experiment:
                     for row in range(batch.valid):
                         mask = batch.masks[row] if defective[row] else None
                         draw(batch.indices[row], batch.pictures[row], maps[row], mask)
-            result: dict[str, Any] = dict(stream.result())
+            result: dict[str, Any] = dict(stream.result()) | about
             # So many distinct scores that they were merged: how far off a number can be stands beside it.
             return result | ({"error_bound": stream.error_bound} if stream.merged else {})
+
+    def _check_left_out(self, split: Split, method: Method | Peer) -> None:
+        if not split.left_out:
+            return
+        why = None
+        if not isinstance(method, Method):
+            why = f"{method} has no leave-one-out"
+        elif method.precision != "local":
+            why = f"precision {method.precision!r} has no leave-one-out"
+        elif self.rows(method, len(split.train)) < self.features.grid()[0]:
+            why = "in blocks, for want of memory, there is no leave-one-out"
+        if why is not None:
+            raise ArgumentError(
+                f"no good pictures are set apart for testing, and {why}: set some apart with --hold-out"
+            )
+
+    def _by_peer(
+        self, split: Split, peer: Peer, bar: Bar, about: dict[str, Any]
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The same by another method; `about` gets what its model says of itself."""
+
+        def pictures(indices: Sequence[int], what: str) -> Iterator[Batch]:
+            with bar(what, len(indices)) as done:
+                for batch in self.features.pictures(indices):
+                    yield batch
+                    done(batch.valid)
+
+        with self.stopwatch("fit_s"):
+            model = peer.fit(pictures(split.train, "fit"), self.features.backbone, bar=bar)
+        about["model"] = model.page()
+        for batch in pictures(split.test, "score"):
+            with self.stopwatch("score_s"):
+                maps = np.asarray(model.anomaly_map(batch.pictures[: batch.valid]))
+            yield maps, batch
+
+    def _left_out(self, detector: Detector, split: Split, bar: Bar) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Maps of fitted pictures as if unseen."""
+        at_hand: list[Batch] = []
+
+        def features() -> Iterator[tuple[FeatureMaps, int]]:
+            for maps, batch in self.features.tests(split.left_out):
+                at_hand.append(batch)
+                yield maps, batch.valid
+
+        with bar("leave one out", len(split.left_out)) as done:
+            found = detector.leave_one_out_of_features(features())
+            while True:
+                with self.stopwatch("score_s"):
+                    if (maps := next(found, None)) is None:
+                        return
+                batch = at_hand.pop()
+                yield maps, batch
+                done(batch.valid)
 
     def _blocks(self, split: Split, method: Method) -> tuple[int, bool]:
         """Rows of the grid at once, and whether blocks keep the embedded features, or want them anew each."""
@@ -150,10 +227,11 @@ class Experiment:
                 method,
                 size=f.size,
                 pictures=n,
-                keep_moments=save is not None,
+                keep_moments=save is not None or bool(split.left_out),
             )
         if save is not None:
             detector.save(save)
+        yield from self._left_out(detector, split, bar)
         with bar("score", len(split.test)) as done:
             batches = f.tests(split.test)
             while True:

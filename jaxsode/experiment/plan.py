@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,16 @@ from jaxsode.algebra.precision import EIGENVECTORS, FULL_RANK, PRECISIONS
 from jaxsode.errors import ArgumentError
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+from jaxsode.peers import PEERS, Peer, Spade, Student
 
-CHOSEN = {"embedding": tuple(EMBEDDINGS), "precision": (*PRECISIONS, FULL_RANK)}
+GAUSSIAN = "gaussian"
+"""The method of a Gaussian at each location, beside those of `PEERS`."""
+
+CHOSEN = {
+    "method": (GAUSSIAN, *PEERS),
+    "embedding": tuple(EMBEDDINGS),
+    "precision": (*PRECISIONS, FULL_RANK),
+}
 """What is chosen by name from a registry, and the names."""
 
 _LARGEST = 3e38  # of float32
@@ -29,9 +37,15 @@ class Request:
         dataset, data_dir: see `jaxsode.datasets.load`.
         fold: names of splits, or ("all",).
         size: (height, width) of the pictures.
+        resize, range, max_pixels: see `jaxsode.datasets.preparation.Preparation`.
+        hold_out, on_bad_picture: of a folder of one's own, see `jaxsode.datasets.folder.load`.
         backbone, weights, layers, dtype: see `jaxsode.load_backbone`; weights may be "random".
-        embedding, k, seed, precision: of the methods: every combination is one.
-        epsilon, sigma: of all methods.
+        method: "gaussian", or names of `PEERS`.
+        embedding, k, seed, precision: of the Gaussian's methods: every combination is one.
+        epsilon, sigma: of all of these.
+        neighbours: of SPADE, each a method.
+        student_width, student_steps: of the student, which has each `seed`, too.
+        distill_on: a folder of pictures that the student's teacher learns from; None: the good ones.
         batch_size: pictures computed at once.
         workers: threads that decode.
     """
@@ -40,16 +54,26 @@ class Request:
     data_dir: Path | None = None
     fold: tuple[str, ...] = ("all",)
     size: tuple[int, int] | None = None
+    resize: str | None = None
+    range: int | None = None
+    max_pixels: int | None = None
+    hold_out: float | None = None
+    on_bad_picture: str | None = None
     backbone: str | None = None
     weights: str | None = None
     layers: tuple[int, ...] | None = None
     dtype: str = "float32"
+    method: tuple[str, ...] = (GAUSSIAN,)
     embedding: tuple[str, ...] | None = None
     k: tuple[int, ...] | None = None
     seed: tuple[int, ...] = (0,)
     precision: tuple[str, ...] = ("local",)
     epsilon: float | None = None
     sigma: float | None = None
+    neighbours: tuple[int, ...] = (5,)
+    student_width: float = 1.0
+    student_steps: int = 20_000
+    distill_on: Path | None = None
     batch_size: int | None = None
     workers: int = 1
 
@@ -61,6 +85,9 @@ class Plan:
     Attributes:
         dataset, data_dir, fold, backbone, weights, layers, dtype, batch_size, workers: see `Request`.
         size: (height, width), None for the data set's.
+        settings: for `jaxsode.datasets.load`, the data set's own.
+        preparation: fields of `Preparation` that are other than the data set's own.
+        distill_on: see `Request`.
         methods: each once, in the order that was asked for.
     """
 
@@ -68,11 +95,14 @@ class Plan:
     data_dir: Path | None
     fold: tuple[str, ...]
     size: tuple[int, int] | None
+    settings: dict[str, Any]
+    preparation: dict[str, Any]
     backbone: str
     weights: str | None
     layers: tuple[int, ...] | None
     dtype: str
-    methods: tuple[Method, ...]
+    distill_on: Path | None
+    methods: tuple[Method | Peer, ...]
     batch_size: int
     workers: int
 
@@ -105,27 +135,27 @@ class Plan:
             ArgumentError: k exceeds F.
         """
         for method in self.methods:
-            if method.k is not None and method.k > features:
+            if isinstance(method, Method) and method.k is not None and method.k > features:
                 raise ArgumentError(
                     f"--k {method.k} exceeds the {features} features of the chosen layers: "
                     f"choose 1 ≤ k ≤ {features}"
                 )
 
-    def recorded(self, method: Method) -> dict[str, Any]:
+    def recorded(self, method: Method | Peer) -> dict[str, Any]:
         """As it goes into metrics.json: all that can change a number, but where the data lie."""
         left_out = ("methods", "workers")
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         own["data_dir"] = None if self.data_dir is None else readable(self.data_dir)
         own["weights"] = None if self.weights is None else readable(self.weights)
+        own["distill_on"] = None if self.distill_on is None else readable(self.distill_on)
         return own | method.page()
 
     def page(self) -> dict[str, Any]:
         """What another run must share to be the same one, as JSON holds it; but not what the weights are."""
-        whole = self.recorded(self.methods[0])
-        for name in ("weights", "embedding", "k", "seed", "precision"):  # the methods' names say the latter
-            del whole[name]
+        own = self.recorded(self.methods[0])
+        whole = {name: own[name] for name in own if name not in ("weights", *self.methods[0].page())}
         where = None if self.data_dir is None else readable(self.data_dir.absolute())
-        return whole | {"data_dir": where, "methods": [str(method) for method in self.methods]}
+        return whole | {"data_dir": where, "methods": {str(method): method.page() for method in self.methods}}
 
 
 def complete(request: Request) -> Plan:
@@ -145,36 +175,45 @@ def complete(request: Request) -> Plan:
         given = getattr(request, name)
         return own[name] if given is None else given
 
-    methods: dict[str, Method] = {}
-    for precision, embedding, k, seed in itertools.product(
-        request.precision,
-        request.embedding or (own["embedding"],),
-        request.k or (own["k"],),
-        request.seed,
+    def gaussians() -> Iterator[Method]:
+        for precision, embedding, k, seed in itertools.product(
+            request.precision,
+            request.embedding or (own["embedding"],),
+            request.k or (own["k"],),
+            request.seed,
+        ):
+            method = Method(
+                embedding=embedding,
+                k=_rank(embedding, precision, k),
+                seed=seed,
+                precision=precision,
+                epsilon=value("epsilon"),
+                sigma=value("sigma"),
+                layers=request.layers,
+            )
+            yield method if method.random else dataclasses.replace(method, seed=0)
+
+    methods: dict[str, Method | Peer] = {}
+    for method in itertools.chain(
+        gaussians() if GAUSSIAN in request.method else (),
+        _peers(request, sigma=value("sigma")),
     ):
-        method = Method(
-            embedding=embedding,
-            k=_rank(embedding, precision, k),
-            seed=seed,
-            precision=precision,
-            epsilon=value("epsilon"),
-            sigma=value("sigma"),
-            layers=request.layers,
-        )
-        if not method.random:
-            method = dataclasses.replace(method, seed=0)
         # Each has a folder of its name.
         if methods.setdefault(str(method), method) != method:
             raise ArgumentError(f"two methods of this sweep are called {method}: run them apart")
+    settings, preparation = _data(request, own.get("data", {}))
     return Plan(
         dataset=request.dataset,
         data_dir=None if request.data_dir is None else expanded(request.data_dir),
         fold=request.fold,
         size=request.size,
+        settings=settings,
+        preparation=preparation,
         backbone=value("backbone"),
         weights=None if request.weights is None else str(expanded(request.weights)),
         layers=request.layers,
         dtype=request.dtype,
+        distill_on=None if request.distill_on is None else expanded(request.distill_on),
         methods=tuple(methods.values()),
         batch_size=value("batch_size"),
         workers=request.workers,
@@ -216,6 +255,33 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise ArgumentError(f"--{name} {readable(value)} is unknown: choose one of {', '.join(choices)}")
 
 
+def _data(request: Request, own: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `datasets.load` is told, and how the pictures of a published data set are prepared otherwise."""
+    prepared = {name: getattr(request, name) for name in ("resize", "range", "max_pixels")}
+    prepared = {name: given for name, given in prepared.items() if given is not None}
+    mine = {name: getattr(request, name) for name in ("hold_out", "on_bad_picture")}
+    mine = {name: given for name, given in mine.items() if given is not None}
+    if request.resize == "pad":
+        raise ArgumentError("--resize pad: what is padded would be fitted as well; choose squeeze or crop")
+    if request.dataset != "folder":
+        for name in mine:
+            option = name.replace("_", "-")
+            raise ArgumentError(
+                f"--{option} is for a folder of your own, not for {request.dataset}: leave it out"
+            )
+        return own, prepared
+    return own | prepared | mine | ({} if request.size is None else {"size": request.size}), {}
+
+
+def _peers(request: Request, *, sigma: float) -> Iterator[Peer]:
+    if "spade" in request.method:
+        for neighbours in request.neighbours:
+            yield Spade(neighbours=neighbours, sigma=sigma)
+    if "student" in request.method:
+        for seed in request.seed:
+            yield Student(width=request.student_width, steps=request.student_steps, seed=seed)
+
+
 def _rank(embedding: str, precision: str, k: int) -> int | None:
     """The identity keeps all, unless eigenvectors are chosen of it."""
     return None if embedding == "identity" and precision not in EIGENVECTORS else k
@@ -224,7 +290,8 @@ def _rank(embedding: str, precision: str, k: int) -> int | None:
 def _check(request: Request) -> None:
     """In the option's own words, what `Method` would refuse as well."""
     several: dict[str, Sequence[Any] | None] = {
-        name: getattr(request, name) for name in ("k", "embedding", "seed", "precision", "fold")
+        name: getattr(request, name)
+        for name in ("method", "k", "embedding", "seed", "precision", "neighbours", "fold")
     }
     for name, values in several.items():
         if values is not None and not values:

@@ -45,7 +45,11 @@ class Model(Protocol):
 
 @runtime_checkable
 class Peer(Protocol):
-    """The settings of a method. A frozen dataclass, which is checked when it is made."""
+    """The settings of a method. A frozen dataclass, which is checked when it is made; `str` names it."""
+
+    def page(self) -> dict[str, Any]:
+        """The settings, as JSON holds them."""
+        ...
 
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> Model:
         """Fit on good pictures.

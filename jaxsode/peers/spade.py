@@ -56,6 +56,13 @@ class Spade:
         if not isinstance(self.sigma, Real) or not 0 <= self.sigma < np.inf:
             raise ArgumentError(f"sigma = {self.sigma!r}: give a number, at least 0")
 
+    def __str__(self) -> str:
+        return f"spade-K{self.neighbours}" + ("" if self.nearest == 1 else f"-nearest{self.nearest}")
+
+    def page(self) -> dict[str, Any]:
+        """The settings, as JSON holds them."""
+        return {"method": "spade", **asdict(self)}
+
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> "SpadeModel":
         """Keep the features of good pictures, in one pass.
 
@@ -129,7 +136,7 @@ class SpadeModel:
 
     def page(self) -> dict[str, Any]:
         """See `Model.page`: K, κ, σ, how many good pictures, and the grid."""
-        return {"method": "spade", **asdict(self.settings)} | {
+        return self.settings.page() | {
             "pictures": len(self.gallery),
             "grid": list(self.gallery[0][0].shape[:2]),
         }

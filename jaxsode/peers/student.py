@@ -83,6 +83,14 @@ class Student:
                 raise ArgumentError(f"{name} = {value!r}: give a number, at least 0")
         patch_network.channels_of(self.width)
 
+    def __str__(self) -> str:
+        return f"student-width{self.width:g}-steps{self.steps}-seed{self.seed}"
+
+    def page(self) -> dict[str, Any]:
+        """The settings, as JSON holds them."""
+        names = ("students", "width", "steps", "every", "patience", "batch_size", "sigma", "seed")
+        return {"method": "student"} | {name: getattr(self, name) for name in names}
+
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> "StudentModel":
         """Train teacher and students.
 
@@ -200,12 +208,9 @@ class StudentModel:
 
     def page(self) -> dict[str, Any]:
         """See `Model.page`: settings, numbers of pictures, what was distilled on, and the learning curves."""
-        s = self.settings
-        names = ("students", "width", "steps", "every", "patience", "batch_size", "sigma", "seed")
         curves = {"teacher": self.teacher, **{f"student {i + 1}": t for i, t in enumerate(self.students)}}
         return (
-            {"method": "student"}
-            | {name: getattr(s, name) for name in names}
+            self.settings.page()
             | self.numbers
             | {
                 "grid": [-(-side // patch_network.STRIDE) for side in self.size],
