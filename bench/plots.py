@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib  # pyright: ignore[reportMissingImports]
-from matplotlib import cycler  # pyright: ignore[reportMissingImports]
 from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
 from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
 from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
+from matplotlib.rcsetup import cycler  # pyright: ignore[reportMissingImports]
 
 from bench.table import heading, read
 

@@ -3,13 +3,14 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxsode import report
-from jaxsode.errors import OutputError
+from jaxsode.errors import CheckpointError, OutputError
 
 
 def test_jet_runs_from_blue_over_green_to_red():
@@ -126,6 +127,40 @@ def test_a_full_disk_is_one_line(tmp_path, code):
     with pytest.raises(OutputError, match=f"{os.strerror(code)}: make room, or choose another$"):
         full()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_as_a_detector_says_it(tmp_path):
+    def full(folder):
+        with report.Output(tmp_path / "c") as output:
+            where = output.now / "detector" if folder is None else folder
+            raise CheckpointError(f"{where} can't be written ({os.strerror(errno.ENOSPC)}): choose another")
+
+    with pytest.raises(OutputError, match=r"c: No space left on device: make room, or choose another$"):
+        full(None)
+    with pytest.raises(CheckpointError, match="elsewhere can't be written"):
+        full("elsewhere")
+
+
+def test_a_folder_that_is_still_written_to_goes_too(tmp_path, monkeypatch):
+    """As by the threads of a writer that has failed."""
+    plain, left = shutil.rmtree, ["b", "a"]
+
+    def remove(folder, **options):
+        plain(folder, **options)
+        if left:
+            (folder / left.pop()).mkdir(parents=True)
+
+    def fail():
+        with report.Output(tmp_path / "c"):
+            monkeypatch.setattr(shutil, "rmtree", remove)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "c.partial" / ".run" / "now" / "too late").mkdir(parents=True)
+    _written(tmp_path / "c")
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["x"]
 
 
 def test_an_error_of_the_folder_is_one_line_and_any_other_is_itself(tmp_path):

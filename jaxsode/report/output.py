@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jaxsode.errors import OutputError
+from jaxsode.errors import CheckpointError, OutputError
 from jaxsode.home import readable
 
 SCHEMA = 2
@@ -103,7 +104,8 @@ class Output:
             raise OutputError(
                 f"--output {self.name}: {readable(self.path)} holds something else: choose another name"
             )
-        unfinished = self._own.is_dir()
+        # Without either, it is what a writer's last thread made again of a folder that was removed.
+        unfinished = (self._own / "lock").exists() or any(c != self._own for c in self.path.iterdir())
         self._own.mkdir(exist_ok=True)
         self._lock: IO[bytes] = (self._own / "lock").open("ab")
         try:
@@ -125,18 +127,24 @@ class Output:
 
     def _end_early(self, error: BaseException) -> None:
         finished = any(self.path.glob("metrics.json")) or any(self.path.glob("*/metrics.json"))
-        shutil.rmtree(self.now if finished else self.path, ignore_errors=True)
+        _remove(self.now if finished else self.path)
         raised = error
-        if isinstance(error, OSError) and (error.errno in _FULL or self._holds(error.filename)):
-            room = "make room, or choose another" if error.errno in _FULL else "choose another"
-            raised = OutputError(f"--output {self.name}: {error.strerror}: {room}")
-        if finished and readable(self.path) not in str(raised):
+        if (number := self._number(error)) is not None:
+            room = "make room, or choose another" if number in _FULL else "choose another"
+            raised = OutputError(f"--output {self.name}: {os.strerror(number)}: {room}")
+        if finished and "--resume" not in str(raised):
             raised.add_note(f"what was finished is in {readable(self.path)}: --resume goes on there")
         if raised is not error:
             raise raised from error
 
-    def _holds(self, file: object) -> bool:
-        return isinstance(file, str | Path) and self.path in Path(file).parents
+    def _number(self, error: BaseException) -> int | None:
+        """What the system said of a file of this folder; of a detector's, its error says it in words."""
+        if isinstance(error, CheckpointError) and readable(self.now) in str(error):
+            return next((number for number in _FULL if os.strerror(number) in str(error)), None)
+        if not isinstance(error, OSError):
+            return None
+        here = isinstance(error.filename, str | Path) and self.path in Path(error.filename).parents
+        return error.errno if here or error.errno in _FULL else None
 
     def _give_name(self) -> None:
         try:
@@ -171,6 +179,15 @@ def _places(folder: Path, name: str) -> tuple[Path, Path]:
         raise OutputError(f"--output {name} holds something already: choose a new or an empty folder")
     # Where a run was begun before the folder was made, it is gone on with there.
     return real, beside if beside.exists() and not within.exists() else within
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which the threads of a writer that failed may still be making files."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _shown(value: Any) -> str:

@@ -215,7 +215,7 @@ def test_a_sweep_goes_on_in_its_second_method(data, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (OSError(errno.ENOSPC, "No space left"), "No space left: make room, or choose another"),
+        (OSError(errno.ENOSPC, "full"), "No space left on device: make room, or choose another"),
         (CheckpointError("it can't be written: make room"), "it can't be written: make room"),
         (MemoryError("Unable to allocate 3 GiB"), "give a smaller --memory-gb, --batch-size or --size"),
     ],
