@@ -1,0 +1,133 @@
+"""The command on a folder of one's own: fitted pictures scored as if unseen, other methods, what is said."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsode import Detector, Method, load_backbone, metrics, pictures
+from jaxsode.run import main
+
+SIZE = (64, 32)
+
+
+def _picture(seed, *, scratched=False):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(90, 166, (*SIZE, 3), dtype=np.uint8)
+    mask = np.zeros(SIZE, np.uint8)
+    if scratched:
+        mask[20:32, 8:20] = 255
+        pixels[mask > 0] = 0
+    return Image.fromarray(pixels), Image.fromarray(mask)
+
+
+@pytest.fixture
+def own(tmp_path):
+    for name in ("good", "bad", "masks"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    for i in range(9):
+        _picture(i)[0].save(tmp_path / "own" / "good" / f"{i}.png")
+    for i in range(3):
+        picture, mask = _picture(50 + i, scratched=True)
+        picture.save(tmp_path / "own" / "bad" / f"{i}.png")
+        mask.save(tmp_path / "own" / "masks" / f"{i}.png")
+    return tmp_path / "own"
+
+
+def _run(own, output, *more):
+    arguments = ["--dataset", "folder", "--data-dir", str(own), "--size", *map(str, SIZE)]
+    arguments += ["--weights", "random", "--layers", "1", "--k", "8", "--batch-size", "4"]
+    return main([*arguments, "--output", str(output), *more])
+
+
+def _only(output):
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_fitted_pictures_stand_for_unseen_ones_by_leave_one_out(own, tmp_path, capsys):
+    assert _run(own, tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "good pictures fitted: 9; tested: 3, 3 bad (3 with masks)" in said
+    assert "each left out in turn, stand for those of unseen ones" in said
+    result = _only(tmp_path / "out")
+    (fold,) = result["folds"]
+    assert (fold["train"], fold["test"], fold["left_out"]) == (9, 3, 9)
+    assert result["dataset"]["preparation"]["upright"]
+    assert len(list((tmp_path / "out" / "maps" / "folder").glob("*.png"))) == 12
+
+    # The same by the library: the good ones' maps are those of refits without each.
+    backbone = load_backbone("resnet18", weights="random", layers=(1,))
+    good, bad = (pictures.batches(own / name, size=SIZE, batch_size=4) for name in ("good", "bad"))
+    detector = Detector.fit(good, backbone, Method(k=8, layers=(1,)))
+    maps = [detector.leave_one_out(good), *map(detector.anomaly_map, bad)]
+    masks = np.zeros((12, *SIZE), np.uint8)
+    masks[9:, 20:32, 8:20] = 255
+    expected = metrics.evaluate(
+        np.concatenate(list(map(np.asarray, maps))), masks, np.arange(12) >= 9, paper_full_mask=False
+    )
+    assert fold["pixel_auroc"] == pytest.approx(dict(expected["pixel_auroc"]), abs=1e-6)
+    assert fold["image_auroc"] == pytest.approx(expected["image_auroc"], abs=1e-6)
+
+
+def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
+    assert _run(own / "good", tmp_path / "out", "--maps", "none") == 0
+    assert "no defective pictures: no metric can be computed" in capsys.readouterr().err
+    (fold,) = _only(tmp_path / "out")["folds"]
+    assert fold["image_auroc"] is None
+    assert fold["pro"] == {"pooled": None, "paper": None}
+    assert int(Detector.load(tmp_path / "out" / "detector" / "folder").count) == 9
+
+
+def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
+    small = ["--neighbours", "2", "3", "--student-width", "0.05", "--student-steps", "2"]
+    methods = ["--method", "gaussian", "spade", "student", *small, "--hold-out", "0.3"]
+    assert _run(own, tmp_path / "out", *methods) == 0
+    names = ["semi-orthogonal-k8-seed0", "spade-K2", "spade-K3", "student-width0.05-steps2-seed0"]
+    results = {name: _only(tmp_path / "out" / name) for name in names}
+    for name, result in results.items():
+        (fold,) = result["folds"]
+        assert (fold["train"], fold["test"], fold["left_out"]) == (6, 6, 0)
+        assert 0 <= fold["pixel_auroc"]["pooled"] <= 1
+        assert ("model" in fold) == (not name.startswith("semi"))
+    assert results["spade-K3"]["setting"]["neighbours"] == 3
+    assert results["spade-K2"]["folds"][0]["model"]["grid"] == [16, 8]
+    assert not list((tmp_path / "out" / "spade-K2").glob("maps"))  # not on the distances' scale
+    training = tmp_path / "out" / "student-width0.05-steps2-seed0" / "training" / "folder"
+    assert (training / "teacher").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--method", "spade"], "spade-K5 has no leave-one-out: set some apart with --hold-out"),
+        (["--precision", "global"], "precision 'global' has no leave-one-out"),
+        (["--memory-gb", "0.00004"], "in blocks, for want of memory, there is no leave-one-out"),
+        (["--resize", "pad"], "what is padded would be fitted as well"),
+        (["--method", "pca"], "--method pca is unknown: choose one of gaussian, spade, student"),
+        (["--metric-memory", "-1"], "--metric-memory -1.0 must be above 0"),
+        (["--download"], "leave --data-dir out"),
+        (["--method", "spade", "--hold-out", "0.3", "--neighbours", "0"], "neighbours = 0"),
+    ],
+)
+def test_what_can_not_be_is_one_line(own, tmp_path, capsys, more, says):
+    assert _run(own, tmp_path / "out", *more) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert says in error
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_options_of_a_folder_are_for_no_other(tmp_path, capsys):
+    assert main(["--hold-out", "0.2", "--output", str(tmp_path / "out")]) == 2
+    assert "--hold-out is for a folder of your own, not for demo" in capsys.readouterr().err
+
+
+def test_a_picture_that_can_not_be_used(own, tmp_path, capsys):
+    (own / "good" / "empty.png").write_bytes(b"")
+    assert _run(own, tmp_path / "out") == 2
+    assert "good/empty.png is empty" in capsys.readouterr().err
+    assert _run(own, tmp_path / "out", "--on-bad-picture", "skip", "--maps", "none") == 0
+    result = _only(tmp_path / "out")
+    assert list(result["dataset"]["skipped"]) == ["good/empty.png"]
+    assert result["folds"][0]["train"] == 9
