@@ -29,6 +29,7 @@ class Trial:
         given = Request(dataset=options.dataset, data_dir=options.data_dir, backbone=options.backbone)
         plan = complete(given)
         self.method = plan.methods[0]
+        assert isinstance(self.method, Method)  # as it is where no other is asked for
         self.weights = "random" if options.random else options.weights
         self.dataset = datasets.load(options.dataset, data_dir=options.data_dir)
         features = Features(

@@ -231,7 +231,8 @@ class Experiment:
             )
         if save is not None:
             detector.save(save)
-        yield from self._left_out(detector, split, bar)
+        if split.left_out:
+            yield from self._left_out(detector, split, bar)
         with bar("score", len(split.test)) as done:
             batches = f.tests(split.test)
             while True:

@@ -155,7 +155,8 @@ class Plan:
         own = self.recorded(self.methods[0])
         whole = {name: own[name] for name in own if name not in ("weights", *self.methods[0].page())}
         where = None if self.data_dir is None else readable(self.data_dir.absolute())
-        return whole | {"data_dir": where, "methods": {str(method): method.page() for method in self.methods}}
+        names = {"data_dir": where, "methods": [str(method) for method in self.methods]}
+        return whole | names | {f"the setting of {method}": method.page() for method in self.methods}
 
 
 def complete(request: Request) -> Plan:
