@@ -28,8 +28,9 @@ class Trial:
     def __init__(self, options: argparse.Namespace):
         given = Request(dataset=options.dataset, data_dir=options.data_dir, backbone=options.backbone)
         plan = complete(given)
-        self.method = plan.methods[0]
-        assert isinstance(self.method, Method)  # as it is where no other is asked for
+        method = plan.methods[0]
+        assert isinstance(method, Method)  # as it is where no other is asked for
+        self.method = method
         self.weights = "random" if options.random else options.weights
         self.dataset = datasets.load(options.dataset, data_dir=options.data_dir)
         features = Features(

@@ -156,7 +156,10 @@ class Plan:
         whole = {name: own[name] for name in own if name not in ("weights", *self.methods[0].page())}
         where = None if self.data_dir is None else readable(self.data_dir.absolute())
         names = {"data_dir": where, "methods": [str(method) for method in self.methods]}
-        return whole | names | {f"the setting of {method}": method.page() for method in self.methods}
+        pages = [method.page() for method in self.methods]
+        values = {name: [page.get(name) for page in pages] for page in pages for name in page}
+        alike = {name: each[0] if each == each[:1] * len(each) else each for name, each in values.items()}
+        return whole | names | alike
 
 
 def complete(request: Request) -> Plan:
