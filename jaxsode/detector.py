@@ -7,7 +7,7 @@ one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -40,7 +40,7 @@ from jaxsode.fitting import (
 from jaxsode.layout import row_blocks
 from jaxsode.meshes import ROWS, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
-from jaxsode.pictures import checked, own, padded
+from jaxsode.pictures import checked, counted, own, padded
 from jaxsode.saving import Saved, fingerprint, network_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.statistics import (
@@ -125,11 +125,7 @@ class Detector:
             NumericalError: the covariance at some location can't be factorised.
         """
         method = _method(method, old)
-        if pictures is None and isinstance(batches, Sequence):
-            pictures = sum(
-                getattr(batch, "valid", None) or (len(batch) if hasattr(batch, "__len__") else 0)
-                for batch in batches
-            )
+        pictures = counted(batches) if pictures is None else pictures
         ready = padded(batches)
         first = next(ready, None)
         if first is None:

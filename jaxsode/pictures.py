@@ -4,7 +4,7 @@ On a CPU JAX may alias NumPy's memory, and it computes while the caller goes on.
 still write to, a camera's buffer or shared memory, is copied before the call returns.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -93,6 +93,19 @@ def _check_range(array: np.ndarray | jax.Array) -> None:
         else:
             remedy = "don't normalise them, the backbone does"
         raise ArgumentError(f"pictures are floats in {lowest:.4g} … {highest:.4g}, not in [0, 1]: {remedy}")
+
+
+def counted(batches: Iterable[Any]) -> int | None:
+    """How many pictures there are, where that is known before any is read.
+
+    Args:
+        batches: a sequence of them, or `FolderBatches`; as `padded` takes them.
+    """
+    if isinstance(batches, FolderBatches):
+        return batches.total
+    if not isinstance(batches, Sequence):
+        return None
+    return sum(getattr(batch, "valid", len(batch) if hasattr(batch, "__len__") else 0) for batch in batches)
 
 
 def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:

@@ -122,6 +122,17 @@ def test_how_many_there_are_is_known_before_they_are_read(folder: Path):
     assert (found.total, len(found)) == (5, 3)
 
 
+def test_a_fit_takes_the_cheaper_way_for_so_many(tmp_path: Path):
+    """Of more pictures than features, full rank is made from moments."""
+    for seed in range(30):
+        _draw(tmp_path / f"{seed}.png", seed=seed)
+    method = Method(embedding="identity", precision="full-rank")
+    few, many = (batches(tmp_path, batch_size=8), batches(tmp_path, batch_size=8))
+    few.files = few.files[:6]
+    made = [Detector.fit(some, Tiny.make(), method).method.precision for some in (few, many)]
+    assert made == ["dual", "local"]
+
+
 def test_they_are_read_as_the_data_set_folder_reads_them(tmp_path: Path):
     """Turned upright, 16 bits by their range, cropped and padded alike."""
     stored = with_orientation(tmp_path / "0.png", 6, size=(24, 32))
