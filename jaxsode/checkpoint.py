@@ -40,27 +40,34 @@ class Writer:
     What a killed process left of a folder of the same name is removed.
 
     Args:
-        path: a folder that does not exist yet.
+        path: a folder that does not exist yet, the same on all hosts.
 
     Raises:
-        CheckpointError: it exists, or can't be made.
+        CheckpointError: it exists, or can't be made, or the hosts don't mean the same one.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self._finished = False
         self._told = True
         self._lock: int | None = None
-        number = hosts.first_says(secrets.randbits(31))
+        self._above: list[Path] = []
         try:
             with hosts.in_step():
-                self._make(path, number)
+                self.path = folder_at(path)
+            said = hosts.first_says(f"{secrets.randbits(32):08x}".encode() + os.fsencode(self.path))
+            with hosts.in_step():
+                self._make(int(said[:8], 16), os.fsdecode(said[8:]))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
         self._told = False
 
-    def _make(self, path: str | os.PathLike[str], number: int) -> None:
-        self.path = folder_at(path)
+    def _make(self, number: int, first: str) -> None:
+        if str(self.path) != first:
+            raise CheckpointError(
+                f"the hosts save one detector together, and here it is {shown(self.path)} while the first "
+                f"host has {shown(first)}: give all of them the same folder"
+            )
         self._partial = making.beside(self.path, number)
         with self._writing():
             if os.path.lexists(self.path):
@@ -69,6 +76,7 @@ class Writer:
                 )
             if jax.process_index() == 0:
                 making.sweep(self.path)
+                self._above = making.above(self.path)
                 self._lock = making.locked(self._partial)
 
     def __enter__(self) -> Self:
@@ -83,6 +91,8 @@ class Writer:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        if not self._finished:
+            making.unmake(self._above)
 
     def whole(self, arrays: Mapping[str, Any]) -> None:
         """Write arrays that have no blocks; on several hosts the first writes them.
@@ -176,6 +186,7 @@ class Reader:
             raise CheckpointError(
                 f"{shown(self.path)}: {damaged[0]} is not as it was saved: fit and save the detector again"
             )
+        self._files = list(files)
         names = {name.split("/")[0] for name in files}
         self._blocks = sorted(
             (*map(int, name.removeprefix(_ROWS).split("-")), name) for name in names if name.startswith(_ROWS)
@@ -188,7 +199,7 @@ class Reader:
 
     def whole(self) -> dict[str, np.ndarray]:
         """The arrays that have no blocks, by name."""
-        return trees.restore(self.path / _WHOLE)
+        return self._restored(_WHOLE)
 
     def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Rows of the others, by name.
@@ -204,7 +215,7 @@ class Reader:
         for first, last, name in self._blocks:
             end = min(last, stop)
             if first <= at < end:
-                block = trees.restore(self.path / name)
+                block = self._restored(name)
                 if (first, last) == (start, stop):
                     return block
                 for key in block:
@@ -217,6 +228,11 @@ class Reader:
         if at < stop:
             raise CheckpointError(f"{shown(self.path)} has no row {at}: fit and save the detector again")
         return rows
+
+    def _restored(self, name: str) -> dict[str, np.ndarray]:
+        below = f"{name}/"
+        files = [file.removeprefix(below) for file in self._files if file.startswith(below)]
+        return trees.restore(self.path / name, files)
 
 
 def folder_at(path: str | os.PathLike[str]) -> Path:

@@ -37,7 +37,7 @@ from jaxsode.fitting import (
     precision_of,
     resolved,
 )
-from jaxsode.layout import row_blocks
+from jaxsode.layout import gathered, row_blocks
 from jaxsode.meshes import ROWS, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
 from jaxsode.pictures import checked, counted, own, padded
@@ -277,6 +277,7 @@ class Detector:
         Raises:
             ArgumentError: pictures of another shape or type, or floats outside [0, 1].
         """
+        self = self._relaxed()
         return self.anomaly_map_of_features(extract_(self.backbone, self._checked(pictures)))
 
     @set_aside
@@ -289,7 +290,7 @@ class Detector:
         Returns:
             (N, height, width) float32.
         """
-        feature_maps = tuple(map(own, feature_maps))
+        self, feature_maps = self._relaxed(), tuple(map(own, feature_maps))
         return _score(self.W, self.mean, self.precision, feature_maps, self.size, self.method.sigma)
 
     @set_aside
@@ -306,6 +307,7 @@ class Detector:
             ArgumentError: it was fitted without keeping its moments, or pictures of another size.
             DataError, NumericalError: see `fit`.
         """
+        self = self._relaxed()
         state = self._state("update")
         if isinstance(state, Pictures):
             new = Pictures(jnp.concatenate([state.z, collect(self._embedded(batches)).z], axis=2))
@@ -335,6 +337,7 @@ class Detector:
                 loses more than a thousandth of ε.
             DataError: no pictures.
         """
+        self = self._relaxed()
         state = self._state("remove")
         if isinstance(state, Pictures):
             raise ArgumentError(
@@ -373,6 +376,7 @@ class Detector:
             NumericalError: see `fit`.
         """
         _check_alike(a, b)
+        a, b = a._relaxed(), b._relaxed()
         first, second = a._state("merge"), b._state("merge")
         if isinstance(first, Pictures) and isinstance(second, Pictures):
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
@@ -394,7 +398,7 @@ class Detector:
             ArgumentError: ε out of range, or the detector was fitted without keeping its moments.
             NumericalError: see `fit`.
         """
-        method = replace(self.method, epsilon=epsilon)
+        self, method = self._relaxed(), replace(self.method, epsilon=epsilon)
         return self._of_state(unkept(self._state("with_epsilon")), method)
 
     def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
@@ -430,6 +434,7 @@ class Detector:
         Raises:
             ArgumentError, NumericalError: see `leave_one_out_of_features`.
         """
+        self = self._relaxed()
         yield from self.leave_one_out_of_features(
             (extract_(self.backbone, self._checked(pictures)), valid) for pictures, valid in padded(batches)
         )
@@ -450,6 +455,7 @@ class Detector:
             NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for
                 itself, so that nothing is left of the distance in float32.
         """
+        self = self._relaxed()
         state = self._state("leave_one_out")
         if not isinstance(state, Packed) or self.method.precision != "local":
             raise ArgumentError(
@@ -464,14 +470,14 @@ class Detector:
             z = embed(self.W, tuple(map(own, feature_maps)))
             distance = _left_out(z, self.mean, self.count, whitener)
             maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
-            if bad := np.argwhere(np.asarray(wrong)[:valid]).tolist():
+            if bad := np.argwhere(gathered(wrong)[:valid]).tolist():
                 picture, i, j = bad[0]
                 raise NumericalError(
                     f"picture {done + picture} has no leave-one-out distance at location ({i}, {j}): it "
                     "was not fitted on, or it stands so far out there, or k is so near to the number of "
                     "pictures, that rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
                 )
-            yield np.asarray(maps)[:valid]
+            yield gathered(maps)[:valid]
             done += valid
 
     @set_aside
@@ -483,11 +489,12 @@ class Detector:
         holds; what fails on one fails on all.
 
         Args:
-            path: a folder that does not exist yet; `~` is the home folder.
+            path: a folder that does not exist yet, the same on all hosts; `~` is the home folder.
 
         Raises:
-            CheckpointError: the folder exists or can't be written.
+            CheckpointError: the folder exists or can't be written, or another host gives another one.
         """
+        self = self._relaxed()
         state = self.statistics
         kind, rows, whole = named(self.precision if state is None else state)
         if state is None:
@@ -537,7 +544,7 @@ class Detector:
         Raises:
             CheckpointError: no detector there, a damaged one, one of an unknown format, or one with a
                 backbone that this package doesn't know.
-            ArgumentError: the grid's rows don't divide evenly among the devices.
+            ArgumentError: the grid's rows don't divide evenly among the devices, or `backbone` is none.
         """
         with hosts.in_step(jax.local_devices() if mesh is None else list(mesh.devices.flat)):
             path = checkpoint.folder_at(path)
@@ -554,6 +561,10 @@ class Detector:
         count = jnp.asarray(saved.count, jnp.int32)
         precision = of_named(saved.kind, arrays)
         return cls(*shared, mean, precision, count, saved.method, None, saved.size)
+
+    def _relaxed(self) -> Self:
+        """The same, its arrays on meshes whose axes are left to XLA, wherever a caller put them."""
+        return jax.tree.map(relaxed, self)
 
     def _checked(self, pictures: Any) -> np.ndarray | jax.Array:
         pictures = relaxed(checked(pictures))

@@ -252,8 +252,9 @@ def factorise(moments: Moments, epsilon: Any) -> jax.Array:
 def _failure(bad: int, place: tuple[int, int] | None) -> str:
     where = "" if place is None else f" at location ({place[0]}, {place[1]}), nor at {bad - 1} others"
     return (
-        f"C + εI can't be factorised{where}: its features are not finite or far out of scale, or pictures "
-        "were removed that were never in; raise epsilon or check the pictures and weights"
+        f"C + εI can't be factorised{where}: its features are not finite or far out of scale, as of floats "
+        "outside [0, 1], or pictures were removed that were never in; raise epsilon or check the pictures "
+        "and weights"
     )
 
 

@@ -18,7 +18,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import CheckpointError
 from jaxsode.layout import assembled, dealt
 from jaxsode.method import Method
-from jaxsode.saving import network_of
+from jaxsode.saving import check_network, network_of
 from jaxsode.trees import shown
 
 _ARRAYS = "arrays"
@@ -36,6 +36,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         CheckpointError: it is damaged, or has another backbone.
         ArgumentError: see `Detector.load`.
     """
+    check_network(backbone)
     page = checkpoint.read_page(path)
     try:
         sizes, settings, layers = page["files"], page["settings"], page["layers"]
@@ -48,7 +49,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
                 raise CheckpointError(
                     f"{shown(path)}: {shown(name)} is not as it was saved: fit and save the detector again"
                 )
-        arrays = trees.restore(path / _ARRAYS)
+        arrays = trees.restore(path / _ARRAYS, ())
         k = arrays["W"].shape[1]
         named = settings["embedding"] not in ("identity", "given")
         method = Method(**given, k=k if named else None, layers=layers)

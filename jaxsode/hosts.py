@@ -16,6 +16,8 @@ from jaxsode.errors import CheckpointError
 _LONGEST = 1024
 """Bytes of an error's text that the other hosts are told."""
 
+_LONGEST_SAID = 2**13
+
 
 @contextmanager
 def in_step(devices: Sequence[Any] | None = None) -> Iterator[None]:
@@ -67,17 +69,19 @@ def tell(error: BaseException | None, devices: Sequence[Any] | None = None) -> s
     return words[0] if words else None
 
 
-def first_says(number: int) -> int:
-    """A number of the first host's, on every host.
+def first_says(text: bytes) -> bytes:
+    """What the first host says, on every host.
 
     Args:
-        number: from 0 to 2³¹ − 1.
+        text: without a NUL at its end; of at most 2¹³ bytes, what is beyond is cut off.
     """
     if jax.process_count() == 1:
-        return number
+        return text
     from jax.experimental import multihost_utils
 
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    own = np.zeros(_LONGEST_SAID, np.uint8)
+    own[: len(text[:_LONGEST_SAID])] = np.frombuffer(text[:_LONGEST_SAID], np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(own)).tobytes().rstrip(b"\0")
 
 
 def _words(error: BaseException) -> str:

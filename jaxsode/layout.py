@@ -1,5 +1,6 @@
 """How the grid's rows lie on devices and hosts: put there from a file, and cut into blocks for one."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -75,6 +76,23 @@ def assembled(
     return jax.make_array_from_callback(shape, sharding, part)
 
 
+def gathered(array: jax.Array) -> np.ndarray:
+    """An array, whole in this host's memory, however it lies on devices and hosts.
+
+    Args:
+        array: of any shape. Every host that has a part of it calls this.
+    """
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    assert isinstance(array.sharding, NamedSharding)
+    return np.asarray(_whole_on(NamedSharding(array.sharding.mesh, PartitionSpec()))(array))
+
+
+@functools.cache
+def _whole_on(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=sharding)
+
+
 def row_blocks(rows: dict[str, jax.Array]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The rows that this host has to write, block by block: at most `BLOCK` bytes, of one device each.
 
@@ -85,7 +103,7 @@ def row_blocks(rows: dict[str, jax.Array]) -> Iterator[tuple[int, dict[str, np.n
         return iter(())
     layouts = [_by_rows(array) for array in rows.values()]
     if layouts[0] is None or any(layout != layouts[0] for layout in layouts):
-        parts = [(0, {name: _gathered(array) for name, array in rows.items()})]
+        parts = [(0, {name: gathered(array) for name, array in rows.items()})]
         parts = parts if jax.process_index() == 0 else []
     else:
         found: dict[int, dict[str, Any]] = {}
@@ -125,15 +143,6 @@ def _by_rows(array: jax.Array) -> dict[Any, tuple[int, int]] | None:
             return None
         layout[device] = spans[0][:2]
     return layout
-
-
-def _gathered(array: jax.Array) -> Any:
-    """An array that is cut in another way, whole in this host's memory."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    assert isinstance(array.sharding, NamedSharding)
-    whole = NamedSharding(array.sharding.mesh, PartitionSpec())
-    return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(array))
 
 
 def _everywhere(mesh: Mesh) -> NamedSharding:

@@ -22,11 +22,55 @@ def beside(path: Path, number: int) -> Path:
     return path.parent / f".{path.name}.partial-{number:08x}"
 
 
+def above(path: Path) -> list[Path]:
+    """Make the folders above a path that are not there yet.
+
+    Args:
+        path: whatever is to be made below them.
+
+    Returns:
+        Those that were made, the deepest first.
+
+    Raises:
+        OSError: one can't be made; then none is left.
+    """
+    lacking: list[Path] = []
+    for folder in path.parents:
+        if folder.exists():
+            break
+        lacking.append(folder)
+    made: list[Path] = []
+    try:
+        for folder in reversed(lacking):
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+            else:
+                made.insert(0, folder)
+    except OSError:
+        unmake(made)
+        raise
+    return made
+
+
+def unmake(folders: list[Path]) -> None:
+    """Remove folders that `above` made and that nothing lies in.
+
+    Args:
+        folders: the deepest first.
+    """
+    with contextlib.suppress(OSError):  # somebody else's are in it by now
+        for folder in folders:
+            folder.rmdir()
+
+
 def locked(partial: Path) -> int:
     """Make a folder that is locked until the file descriptor is closed, or the process ends.
 
     Args:
-        partial: the folder.
+        partial: the folder; the one above is there.
 
     Returns:
         The file descriptor.
@@ -35,7 +79,7 @@ def locked(partial: Path) -> int:
         OSError: it can't be made.
     """
     while True:
-        partial.mkdir(parents=True)
+        partial.mkdir()
         lock = os.open(partial, os.O_RDONLY)
         with contextlib.suppress(OSError):  # a file system without locks, on which nobody sweeps
             fcntl.flock(lock, fcntl.LOCK_EX)

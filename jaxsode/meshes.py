@@ -96,7 +96,13 @@ def dealt_out(pictures: np.ndarray | jax.Array, mesh: Mesh | None) -> np.ndarray
             f"a batch of {len(pictures)} pictures doesn't divide among the {mesh.shape[axis]} devices along "
             f"the mesh's axis {axis!r}: give batches that do"
         )
-    return jax.device_put(pictures, NamedSharding(automatic(mesh), PartitionSpec(axis)))
+    sharding = NamedSharding(automatic(mesh), PartitionSpec(axis))
+    elsewhere = isinstance(pictures, jax.Array) and not pictures.is_fully_addressable
+    if sharding.is_fully_addressable or elsewhere:
+        return jax.device_put(pictures, sharding)
+    # Not `device_put`, which has the hosts compare what they put: NaN is not itself.
+    array = np.asarray(pictures)
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
 
 def relaxed(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:

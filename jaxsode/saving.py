@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxsode import checkpoint
 from jaxsode.backbones import registry
 from jaxsode.backbones.protocol import Backbone
-from jaxsode.errors import CheckpointError
+from jaxsode.errors import ArgumentError, CheckpointError
 from jaxsode.layout import assembled, dealt, everywhere
 from jaxsode.method import Method
 from jaxsode.trees import cause, shown
@@ -86,8 +86,9 @@ class Saved:
             backbone: as for `Detector.load`.
 
         Raises:
-            CheckpointError: see `Detector.load`.
+            CheckpointError, ArgumentError: see `Detector.load`.
         """
+        check_network(backbone)
         reader = checkpoint.Reader(path)
         try:
             return cls._of(reader, backbone)
@@ -172,6 +173,27 @@ def network_arrays(backbone: Backbone, W: jax.Array) -> dict[str, jax.Array]:
     """A backbone's arrays by number, and W (F, k)."""
     leaves = {f"backbone-{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(backbone))}
     return leaves | {"W": W}
+
+
+def check_network(backbone: Any) -> None:
+    """Refuse what is no backbone, before a fault of its own is taken for the saved detector's.
+
+    Args:
+        backbone: as for `Detector.load`, None too.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if backbone is None:
+        return
+    try:
+        description(backbone)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"backbone is a {type(backbone).__name__}: it must be a network with name, strides, channels and "
+            f"normalisation, as jaxsode.load_backbone makes it, or None for one of this package "
+            f"({cause(error)})"
+        ) from error
 
 
 def network_of(

@@ -12,8 +12,9 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             np.save(path / f"{name}.npy", array, allow_pickle=False)
         return
     try:
-        with _plainly_named(path.parent) as folder, _checkpointer() as checkpointer:
+        with _plainly_named(path.parent) as folder, _checkpointer(folder) as checkpointer:
             checkpointer.save(folder / path.name, dict(arrays))
     except OSError:
         raise
@@ -57,11 +58,12 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise OSError(None, cause(error)) from error
 
 
-def restore(path: Path) -> dict[str, Any]:
+def restore(path: Path, files: Sequence[str]) -> dict[str, Any]:
     """The tree of arrays, on this host.
 
     Args:
         path: the folder.
+        files: what was written, by the names in the folder: others may lie beside it.
 
     Raises:
         CheckpointError: it can't be read.
@@ -69,9 +71,9 @@ def restore(path: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     try:
-        if plain := [file for file in sorted(path.iterdir()) if file.suffix == ".npy"]:
-            return {file.stem: np.load(file, allow_pickle=False) for file in plain}
-        with _plainly_named(path.parent) as folder, _checkpointer() as checkpointer:
+        if plain := [path / name for name in sorted(files) if name.endswith(".npy")]:
+            return {file.stem: _numpys(file) for file in plain}
+        with _plainly_named(path.parent) as folder, _checkpointer(folder) as checkpointer:
             tree = checkpointer.metadata(folder / path.name).item_metadata
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
             return checkpointer.restore(folder / path.name, restore_args=as_numpy)
@@ -82,6 +84,12 @@ def restore(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{where}: its arrays can't be read ({why}): fit and save the detector again"
         ) from error
+
+
+def _numpys(file: Path) -> np.ndarray:
+    # Not `np.load`, which advises to read what it doesn't know in a way that runs it.
+    with file.open("rb") as opened:
+        return np.lib.format.read_array(opened, allow_pickle=False)
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -108,8 +116,8 @@ def cause(error: BaseException) -> str:
 
 
 @contextmanager
-def _checkpointer() -> Iterator[Any]:
-    """Orbax, on this host alone: each host writes what it has, and waits for nobody."""
+def _checkpointer(folder: Path) -> Iterator[Any]:
+    """Orbax in a folder, on this host alone: each host writes what it has, and waits for nobody."""
     import orbax.checkpoint as ocp
 
     me = jax.process_index()
@@ -117,24 +125,40 @@ def _checkpointer() -> Iterator[Any]:
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with _orbax, _quiet(), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+    with _orbax, _quiet(folder), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         yield checkpointer
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(folder: Path) -> Iterator[None]:
     logger = logging.getLogger("absl")  # Orbax writes to it
+    abandoned, loop = _Abandoned(str(folder)), logging.getLogger("asyncio")
 
     def of_others(record: logging.LogRecord) -> bool:
         return f"{os.sep}orbax{os.sep}" not in record.pathname
 
     logger.addFilter(of_others)
+    loop.addFilter(abandoned)
     _unraisable.install()
     try:
         yield
         _unraisable.remove()
+        loop.removeFilter(abandoned)
     finally:
         logger.removeFilter(of_others)
+
+
+@dataclass(frozen=True)
+class _Abandoned:
+    """A filter of what an event loop reports: reads that failed beside the one whose error was raised.
+
+    They are reported when the error is forgotten; so after a failure the filter stays.
+    """
+
+    folder: str
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or self.folder not in str(record.exc_info[1])
 
 
 class _Unraisable:
