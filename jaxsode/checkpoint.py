@@ -56,18 +56,22 @@ class Writer:
                 self.path = folder_at(path)
             said = hosts.first_says(f"{secrets.randbits(32):08x}".encode() + os.fsencode(self.path))
             with hosts.in_step():
-                self._make(int(said[:8], 16), os.fsdecode(said[8:]))
+                self._check_one(os.fsdecode(said[8:]))
+            with hosts.in_step():
+                self._make(int(said[:8], 16))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
         self._told = False
 
-    def _make(self, number: int, first: str) -> None:
+    def _check_one(self, first: str) -> None:
         if str(self.path) != first:
             raise CheckpointError(
                 f"the hosts save one detector together, and here it is {shown(self.path)} while the first "
                 f"host has {shown(first)}: give all of them the same folder"
             )
+
+    def _make(self, number: int) -> None:
         self._partial = making.beside(self.path, number)
         with self._writing():
             if os.path.lexists(self.path):

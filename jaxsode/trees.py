@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,6 +140,8 @@ def _quiet(folder: Path) -> Iterator[None]:
 
     logger.addFilter(of_others)
     loop.addFilter(abandoned)
+    # Not as a context: other threads have warnings too.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning, module=r"orbax\.")
     _unraisable.install()
     try:
         yield

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import resource
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, Method, checkpoint, load_backbone
+from jaxsode import Detector, Method, checkpoint, load_backbone, trees
 from jaxsode.algebra.embedding import semi_orthogonal
 from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones import registry
@@ -170,6 +171,30 @@ def test_what_lies_beside_the_files_is_not_looked_at(detector, tmp_path):
     assert Detector.load(folder, backbone=Tiny.make()).method == detector.method
 
 
+def test_nor_is_another_ones_file_of_numpys(detector, tmp_path, monkeypatch):
+    """Beside rows that another host than the first wrote, which are NumPy's too."""
+    save = trees.save
+
+    def by_another_host(path, arrays):
+        with monkeypatch.context() as patched:
+            patched.setattr(jax, "process_index", lambda: int(path.name.startswith("rows-")))
+            save(path, arrays)
+
+    monkeypatch.setattr(trees, "save", by_another_host)
+    folder = _save(detector, tmp_path / "detector")
+    (rows,) = folder.glob("rows-*")
+    assert (rows / "scatter.npy").is_file()
+    for name in (rows / "._scatter.npy", folder / "whole" / "._W.npy"):
+        name.write_bytes(b"Mac OS X")
+    np.save(folder / "whole" / "W.npy", np.zeros(3))
+    loaded = Detector.load(folder, backbone=Tiny.make())
+    np.testing.assert_array_equal(loaded.mean, detector.mean)
+    (rows / "scatter.npy").write_bytes(b"Mac OS X")
+    with pytest.raises(CheckpointError, match="can't be read") as error:
+        trees.restore(rows, ["scatter.npy"])
+    assert "pickle" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "null", "{", "[" * 100_000, '{"format": 2}', '{"format": 1}', '{"format": [1]}', "\0", "é"],
@@ -275,6 +300,20 @@ def test_what_is_there_and_can_not_be_read(detector, tmp_path, monkeypatch):
         Detector.load(folder, backbone=Tiny.make())
 
 
+@pytest.mark.parametrize("name", ["new/newer/detector", "new/" + 300 * "n", "new/" + 300 * "n" + "/detector"])
+def test_the_folders_above_go_too(name, detector, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(trees, "save", full)
+    with pytest.raises(CheckpointError, match="can't be written"):
+        detector.save(tmp_path / name)
+    assert not any(tmp_path.iterdir())
+    with checkpoint.Writer(tmp_path / "new" / "detector"):
+        (tmp_path / "new" / "somebody's").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["somebody's"]
+
+
 def test_two_that_save_into_one_folder(detector, tmp_path):
     """The second neither removes what the first has begun nor takes its place."""
     folder = tmp_path / "detector"
@@ -316,6 +355,26 @@ def test_so_is_one_of_another_description(changed, words, detector, tmp_path):
     detector.save(tmp_path / "detector")
     with pytest.raises(CheckpointError, match=rf"{words}.* give the backbone that it was fitted with"):
         Detector.load(tmp_path / "detector", backbone=replace(Tiny.make(), **changed))
+
+
+class _Lacking:
+    name, strides, channels = "tiny", (4, 8), (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("resnet18", "backbone is a str: it must be a network .* has no attribute 'normalisation'"),
+        (_Lacking(), "backbone is a _Lacking: it must be a network .* has no attribute 'normalisation'"),
+        (replace(Tiny.make(), channels=None), "backbone is a Tiny: it must be a network"),
+    ],
+)
+def test_what_is_no_backbone_is_not_the_detectors_fault(given, words, detector, tmp_path):
+    folder = _save(detector, tmp_path / "detector")
+    for path in (folder, Path(__file__).parent / "format1" / "detector"):
+        with pytest.raises(ArgumentError, match=words) as error:
+            Detector.load(path, backbone=given)
+        assert "\n" not in str(error.value)
 
 
 def _rewritten(folder, change):
@@ -371,6 +430,24 @@ def test_a_damaged_detector_of_format_1(tmp_path):
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="is not as it was saved"):
         Detector.load(folder, backbone=Tiny.make())
+
+
+def test_what_else_fails_in_format_1_is_not_told(tmp_path, capfd, caplog):
+    """Orbax reads the arrays at once: the first that fails is the error, of the others nothing is heard."""
+    folder = tmp_path / "detector"
+    shutil.copytree(Path(__file__).parent / "format1" / "detector", folder)
+    rng = np.random.default_rng(0)
+    for file in sorted((folder / "arrays").rglob("*")):
+        if not file.is_file():
+            continue
+        whole = file.read_bytes()
+        file.write_bytes(rng.bytes(len(whole)))
+        with contextlib.suppress(CheckpointError):
+            Detector.load(folder, backbone=Tiny.make())
+        file.write_bytes(whole)
+        gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
 def test_format_1_onto_a_mesh():

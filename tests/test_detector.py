@@ -228,6 +228,16 @@ def test_a_pixel_that_is_not_finite_does_not_score_as_clean(name, value):
     assert np.isnan(detector.anomaly_map(test)[1]).all()
 
 
+def test_a_later_batch_of_another_range_is_named_as_a_reason():
+    """JAX's floats aren't waited for but in the first batch."""
+    later = jnp.asarray(pictures(4, seed=1), jnp.float32)
+    with pytest.raises(
+        NumericalError, match=r"can't be factorised .* as of floats outside \[0, 1\]"
+    ) as error:
+        Detector.fit([jnp.asarray(pictures(4), jnp.float32) / 255, later], BACKBONE, Method(k=4))
+    assert "\n" not in str(error.value)
+
+
 def test_a_failed_factorisation_is_an_error_with_its_place():
     bad = pictures(4).astype(np.float32) / 255
     bad[:, 8:12, 4:8] = np.nan

@@ -31,6 +31,12 @@ _SCRIPT = textwrap.dedent(
         sharding = jax.NamedSharding(array.sharding.mesh, jax.P())
         return np.asarray(jax.jit(lambda x: x, out_shardings=sharding)(array))
 
+    def raises(name, do):
+        try:
+            do()
+        except Exception as error:
+            print(name, type(error).__name__, str(error).replace(out, "OUT"), sep=" | ", flush=True)
+
     detector = Detector.fit([pictures(8)], Tiny.make(), Method(k=6), mesh=mesh("locations"))
     sound = f"{out}/sound"
     detector.save(sound)
@@ -39,12 +45,8 @@ _SCRIPT = textwrap.dedent(
         whole = getattr(module, attribute)
         if me == on:
             setattr(module, attribute, action(whole))
-        try:
-            do()
-        except Exception as error:
-            print(name, type(error).__name__, str(error).replace(out, "OUT"), sep=" | ", flush=True)
-        finally:
-            setattr(module, attribute, whole)
+        raises(name, do)
+        setattr(module, attribute, whole)
 
     def full(whole):
         def save(*_):
@@ -66,7 +68,7 @@ _SCRIPT = textwrap.dedent(
         return lambda path: True
 
     def denied(whole):
-        def restore(path):
+        def restore(path, files):
             raise CheckpointError(f"{path.parent}: its arrays can't be read (Permission denied)")
         return restore
 
@@ -85,6 +87,19 @@ _SCRIPT = textwrap.dedent(
     assert sorted(os.listdir(out)) == ["sound"], os.listdir(out)
     fails("taken 0", 0, checkpoint, "_listed", taken, save)
     load()
+
+    # Each its own, under a name of its own: the second host's would be lost.
+    local = Detector.fit([pictures(8)], Tiny.make(), Method(k=6))
+    raises("own names", lambda: local.save(f"{out}/own{me}"))
+    assert sorted(os.listdir(out)) == ["d", "sound"], os.listdir(out)
+
+    # NaN is not itself, when hosts compare what they have.
+    black = np.full((2, 32, 24, 3), np.nan, np.float32)
+    for axis in ("locations", "pictures"):
+        batches = [np.concatenate([pictures(6) / np.float32(255), black])]
+        raises(f"nan {axis}", lambda: Detector.fit(batches, Tiny.make(), Method(k=6), mesh=mesh(axis)))
+        over = Detector.fit([pictures(8)], Tiny.make(), Method(k=6), mesh=mesh(axis))
+        np.save(f"{out}/left out {axis} {me}.npy", over.leave_one_out([pictures(8)]))
 
     # Cut in other ways: by pictures, and on each host its own.
     dual = Method(embedding="identity", precision="dual")
@@ -125,24 +140,48 @@ def test_what_fails_on_one_host_fails_on_both(tmp_path):
     denied = "CheckpointError | OUT/sound: its arrays can't be read (Permission denied)"
     seen = "CheckpointError | OUT/d exists already: choose another folder, or remove it"
     taken = "CheckpointError | OUT/d was taken meanwhile: choose another folder"
-    assert lines[0] == {
-        "full 0": full,
-        "full 1": f"{full} (on host 1)",
-        "memory 1": "CheckpointError | no memory (on host 1)",
-        "seen 1": f"{seen} (on host 1)",
-        "denied 0": denied,
-        "denied 1": f"{denied} (on host 1)",
-        "taken 0": taken,
-    }
-    assert lines[1] == {
-        "full 0": f"{full} (on host 0)",
-        "full 1": full,
-        "memory 1": "MemoryError | no memory",
-        "seen 1": seen,
-        "denied 0": f"{denied} (on host 0)",
-        "denied 1": denied,
-        "taken 0": f"{taken} (on host 0)",
-    }
+    names = (
+        "CheckpointError | the hosts save one detector together, and here it is OUT/own1 while the first "
+        "host has OUT/own0: give all of them the same folder"
+    )
+    nan = {name: lines[0][name] for name in ("nan locations", "nan pictures")}
+    assert all(
+        line.startswith("NumericalError | C + εI can't be factorised at location (0, 0)")
+        for line in nan.values()
+    )
+    assert (
+        lines[0]
+        == {
+            "full 0": full,
+            "full 1": f"{full} (on host 1)",
+            "memory 1": "CheckpointError | no memory (on host 1)",
+            "seen 1": f"{seen} (on host 1)",
+            "denied 0": denied,
+            "denied 1": f"{denied} (on host 1)",
+            "taken 0": taken,
+            "own names": f"{names} (on host 1)",
+        }
+        | nan
+    )
+    assert (
+        lines[1]
+        == {
+            "full 0": f"{full} (on host 0)",
+            "full 1": full,
+            "memory 1": "MemoryError | no memory",
+            "seen 1": seen,
+            "denied 0": f"{denied} (on host 0)",
+            "denied 1": denied,
+            "taken 0": f"{taken} (on host 0)",
+            "own names": names,
+        }
+        | nan
+    )
+    left_out = Detector.fit([pictures(8)], Tiny.make(), Method(k=6)).leave_one_out([pictures(8)])
+    for axis in ("locations", "pictures"):
+        for me in range(2):
+            found = np.load(out / f"left out {axis} {me}.npy")
+            assert np.linalg.norm(found - left_out) <= 1e-5 * np.linalg.norm(left_out)
     test = pictures(2, seed=1)
     for name, method in (
         ("own", Method(k=6)),

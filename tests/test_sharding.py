@@ -100,6 +100,31 @@ def test_a_mesh_as_jax_makes_it():
     same(sharded.leave_one_out(train), left_out)
 
 
+def test_a_detector_put_on_a_mesh_as_jax_makes_it(tmp_path):
+    train, more, test = [pictures(8), pictures(8, seed=1)], [pictures(4, seed=3)], pictures(2, seed=2)
+    alone = Detector.fit(train, Tiny.make(), Method(k=6))
+    mesh = jax.make_mesh((8,), ("locations",))
+    put = jax.device_put(alone, jax.NamedSharding(mesh, jax.P()))
+    other = Detector.fit(more, Tiny.make(), Method(k=6))
+
+    def saved(detector):
+        folder = tmp_path / str(id(detector))
+        detector.save(folder)
+        return Detector.load(folder, backbone=Tiny.make())
+
+    for do in (
+        lambda detector: detector,
+        lambda detector: detector.update(more),
+        lambda detector: detector.remove(train[1:]),
+        lambda detector: Detector.merge(detector, other),
+        lambda detector: detector.with_epsilon(0.5),
+        saved,
+    ):
+        expected = np.asarray(do(alone).anomaly_map(test))
+        np.testing.assert_allclose(do(put).anomaly_map(test), expected, rtol=1e-4)
+    np.testing.assert_allclose(put.leave_one_out(train), alone.leave_one_out(train), rtol=1e-4)
+
+
 def test_what_an_active_mesh_is_set_aside_for():
     mesh = jax.make_mesh((8,), ("locations",))
 
