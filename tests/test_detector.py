@@ -177,8 +177,8 @@ def test_k_beyond_the_features():
         ),
         (
             {"backbone": np.tanh},
-            "the backbone is a ufunc without name, strides, channels, normalisation: give one of load_backbone, "
-            "or one of your own as jaxsode.backbones.Backbone says",
+            "the backbone is a ufunc without name, strides, channels, normalisation: give one of "
+            "load_backbone, or one of your own as jaxsode.backbones.Backbone says",
         ),
         ({"pictures": "a"}, "pictures is 'a': give how many there are, or leave it out"),
         ({"pictures": True}, "pictures is True: .+"),

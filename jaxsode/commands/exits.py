@@ -73,9 +73,9 @@ def exit_code(action: Callable[[], object]) -> int:
 def leave(code: int) -> NoReturn:
     """End the process that a command was all of.
 
-    After a signal XLA's threads may still compute. The interpreter's own end, which takes from under them what
-    they compute with, would make a crash of it: so it is left out. What a command made besides its results is
-    cleared away by then, and nothing of ours waits for the interpreter's end.
+    After a signal XLA's threads may still compute. The interpreter's own end, which takes from under them
+    what they compute with, would make a crash of it: so it is left out. What a command made besides its
+    results is cleared away by then, and nothing of ours waits for the interpreter's end.
 
     Args:
         code: as `exit_code` gives it.
