@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from jaxsode import hosts, making, trees
-from jaxsode.errors import CheckpointError
+from jaxsode.errors import ArgumentError, CheckpointError
 from jaxsode.trees import shown
 
 FORMAT = 2
@@ -243,8 +243,11 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
     """A user's path, absolute, `~` in it too.
 
     Raises:
-        CheckpointError: there is no such home folder, or it is an address, or no path at all.
+        ArgumentError: it is no text.
+        CheckpointError: there is no such home folder, or it is an address, or no path.
     """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise ArgumentError(f"{path!r} is no path: give the path of a folder")
     text = os.path.expanduser(os.fsdecode(path))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise CheckpointError(f"{shown(text)} is an address: give a folder, or mount it as one")

@@ -3,8 +3,9 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from jaxsode.commands.exits import exit_code
+from jaxsode.commands.exits import exit_code, leave
 from jaxsode.errors import ArgumentError
 from jaxsode.home import readable
 
@@ -38,5 +39,10 @@ def _refuse(name: str) -> None:
     raise ArgumentError(f"there is no command {readable(name)!r}: choose one of {', '.join(COMMANDS)}")
 
 
+def script() -> NoReturn:
+    """The console script `jaxsode`: `main`, then the process's end."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -38,7 +38,7 @@ from jaxsode.fitting import (
     resolved,
 )
 from jaxsode.layout import gathered, row_blocks
-from jaxsode.meshes import ROWS, dealt_out, over_rows, relaxed, rows_of, set_aside
+from jaxsode.meshes import ROWS, check_mesh, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
 from jaxsode.pictures import checked, counted, own, padded
 from jaxsode.saving import Saved, fingerprint, network_arrays, page_of
@@ -125,6 +125,7 @@ class Detector:
             NumericalError: the covariance at some location can't be factorised.
         """
         method = _method(method, old)
+        _check_given(backbone, mesh, pictures)
         pictures = counted(batches) if pictures is None else pictures
         ready = padded(batches)
         first = next(ready, None)
@@ -174,7 +175,9 @@ class Detector:
         Raises:
             ArgumentError, DataError, NumericalError: see `fit`.
         """
-        method = of_backbone(_method(method, old), backbone)
+        method = _method(method, old)
+        _check_given(backbone, mesh, pictures)
+        method = of_backbone(method, backbone)
         F = sum(backbone.channels)
         W = method.matrix(F)
         method, needs = resolved(method, F, pictures)
@@ -375,6 +378,9 @@ class Detector:
             ArgumentError: they were not fitted alike, or without keeping their moments.
             NumericalError: see `fit`.
         """
+        for one in (a, b):
+            if not isinstance(one, Detector):
+                raise ArgumentError(f"a {type(one).__name__} can't be merged: give two detectors")
         _check_alike(a, b)
         a, b = a._relaxed(), b._relaxed()
         first, second = a._state("merge"), b._state("merge")
@@ -492,6 +498,7 @@ class Detector:
             path: a folder that does not exist yet, the same on all hosts; `~` is the home folder.
 
         Raises:
+            ArgumentError: the path is none.
             CheckpointError: the folder exists or can't be written, or another host gives another one.
         """
         self = self._relaxed()
@@ -544,8 +551,10 @@ class Detector:
         Raises:
             CheckpointError: no detector there, a damaged one, one of an unknown format, or one with a
                 backbone that this package doesn't know.
-            ArgumentError: the grid's rows don't divide evenly among the devices, or `backbone` is none.
+            ArgumentError: the path, the mesh or `backbone` is none, or the grid's rows don't divide evenly
+                among the devices.
         """
+        check_mesh(mesh)
         with hosts.in_step(jax.local_devices() if mesh is None else list(mesh.devices.flat)):
             path = checkpoint.folder_at(path)
             if checkpoint.read_page(path).get("format") == 1:
@@ -625,6 +634,9 @@ def _maps_if_finite(distance: jax.Array, size: tuple[int, int], sigma: float) ->
 
 
 def _method(method: Method | None, old: dict[str, Any]) -> Method:
+    if method is not None and not isinstance(method, Method):
+        asked = f"k={method}" if isinstance(method, int) and not isinstance(method, bool) else "…"
+        raise ArgumentError(f"the method is {method!r}, which is none: give Method({asked})")
     if not old:
         return Method() if method is None else method
     known = {"k", "embedding", "epsilon", "seed", "sigma", "W"}
@@ -642,6 +654,25 @@ def _method(method: Method | None, old: dict[str, Any]) -> Method:
             raise ArgumentError("both W and an embedding: give one of them")
         old["embedding"] = W
     return Method(**old)
+
+
+def _check_given(backbone: Any, mesh: Any, pictures: Any) -> None:
+    """Before anything is computed: what would fail only far inside of it, by another name."""
+    if isinstance(backbone, str):
+        raise ArgumentError(f"the backbone is a name, {backbone!r}: give load_backbone({backbone!r})")
+    wanted = ("name", "strides", "channels", "normalisation")
+    lacking = [name for name in wanted if not hasattr(backbone, name)]
+    if lacking or not callable(backbone):
+        lack = f"without {', '.join(lacking)}" if lacking else "that can't be called"
+        raise ArgumentError(
+            f"the backbone is a {type(backbone).__name__} {lack}: give one of load_backbone, or one of your "
+            "own as jaxsode.backbones.Backbone says"
+        )
+    check_mesh(mesh)
+    if pictures is None:
+        return
+    if isinstance(pictures, bool) or not isinstance(pictures, int | np.integer) or pictures < 1:
+        raise ArgumentError(f"pictures is {pictures!r}: give how many there are, or leave it out")
 
 
 def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:

@@ -30,8 +30,12 @@ def expanded(path: str | Path) -> Path:
         path: as it was given.
 
     Raises:
-        ArgumentError: there is no such home folder.
+        ArgumentError: there is no such home folder, or it is no path at all.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"{path!r} is no path: give the path of a file or a folder")
+    if "\0" in os.fspath(path):
+        raise ArgumentError(f"{os.fspath(path)!r} is no path, for the NUL in it: give another one")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

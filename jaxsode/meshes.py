@@ -34,6 +34,19 @@ def automatic(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
+def check_mesh(mesh: Any) -> None:
+    """Refuse what is no mesh of devices.
+
+    Args:
+        mesh: what was given for one; None is none, and right.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ArgumentError(f"the mesh is a {type(mesh).__name__}: give one that jax.make_mesh made, or none")
+
+
 def over_rows(mesh: Mesh, axis: str = ROWS) -> NamedSharding:
     """The sharding of an (H, W, …) state over the rows of the grid.
 

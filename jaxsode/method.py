@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, Self
 
@@ -80,7 +80,7 @@ class Method:
             sigma=_in_range("sigma", self.sigma, least=0.0),
         )
         if self.layers is not None:
-            layers = tuple(self.layers)
+            layers = _whole_numbers(self.layers)
             if not layers or list(layers) != sorted(set(layers)):
                 raise ArgumentError(f"layers {layers}: name at least one, each once, ascending")
             self._set(layers=layers)
@@ -225,6 +225,14 @@ def _of_shape(W: Any, shape: tuple[int, int | None]) -> jax.Array:
             f"{'k' if shape[1] is None else shape[1]})"
         )
     return jnp.asarray(W, jnp.float32)
+
+
+def _whole_numbers(layers: Any) -> tuple[int, ...]:
+    given = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
+    numbers = tuple(given)
+    if not all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers):
+        raise ArgumentError(f"layers {layers!r}: give their numbers, such as (1, 2, 3)")
+    return tuple(map(int, numbers))
 
 
 def _concrete(value: Any) -> list[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxsode.errors import ArgumentError, DataError
+from jaxsode.home import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +31,7 @@ def own(array: Any) -> Any:
 
 SLACK = 1e-3
 """How far outside [0, 1] a float may lie: what resizing by float arithmetic leaves."""
+_OVERSHOOT = 0.1  # below black, of resizing by a bicubic or a Lanczos filter
 
 
 def checked(pictures: Any, *, wait: bool = False) -> np.ndarray | jax.Array:
@@ -88,7 +90,10 @@ def _check_range(array: np.ndarray | jax.Array) -> None:
         finite = xp.where(xp.isfinite(array), array, np.float32(0))
         lowest, highest = float(xp.min(finite)), float(xp.max(finite))
     if lowest < -SLACK or highest > 1 + SLACK:
-        if lowest >= 0 and highest <= 255:
+        if lowest >= -_OVERSHOOT and highest <= 2:
+            # Nothing that has 255 for white is so dark: divided by that, it would pass as black.
+            remedy = "clip them to [0, 1], as after resizing"
+        elif lowest >= 0 and highest <= 255:
             remedy = "divide them by 255, or give uint8"
         else:
             remedy = "don't normalise them, the backbone does"
@@ -152,7 +157,7 @@ def batches(
     read by the rules of the data set `folder`: turned upright, nothing clipped.
 
     Args:
-        folder: where they lie. Nothing is written there.
+        folder: where they lie; `~` is the home folder. Nothing is written there.
         size: (height, width) they are resized to; None takes them as they are, all of the first one's size.
         batch_size: pictures in each batch; the last has what is left.
         resize: what becomes of another aspect, see `jaxsode.datasets.preparation.Preparation`.
@@ -164,7 +169,7 @@ def batches(
         An iterable that reads the files anew each time, see `FolderBatches`.
 
     Raises:
-        ArgumentError: a number out of its range.
+        ArgumentError: a number out of its range, or no path.
         DataError: no such folder, one that can't be listed, or one without pictures.
     """
     from jaxsode.datasets.listing import listed  # late: the rest of this page needs no Pillow
@@ -179,7 +184,8 @@ def batches(
         resize, range, upright=True, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels
     )
     known = suffixes()
-    paths = (Path(folder, name) for name in listed(Path(folder)).names)
+    folder = expanded(folder)
+    paths = (folder / name for name in listed(folder).names)
     files = tuple(path for path in paths if path.suffix.lower() in known)
     if not files:
         raise DataError(f"{folder} has no pictures: name a folder that has, .png or .jpg for example")

@@ -1,8 +1,7 @@
 """python -m jaxsode.run: what `jaxsode run` does."""
 
-import sys
-
+from jaxsode.commands.exits import leave
 from jaxsode.commands.run import main
 
 if __name__ == "__main__":
-    sys.exit(main(prog="python -m jaxsode.run"))
+    leave(main(prog="python -m jaxsode.run"))

@@ -79,6 +79,13 @@ def convert(
                 f"{label}: a prefix is the trouble, {prefix!r} before {count} names but not before {others}; "
                 "save the state_dict() of that part alone"
             )
+    if partial := _prefix_here_and_there(tensors, name_maps, leaves, whole):
+        having = [name for name in tensors if name.startswith(partial)]
+        others = _shortened(name for name in tensors if not name.startswith(partial))
+        raise WeightsError(
+            f"{label}: a prefix is the trouble, {partial!r} before {_shortened(having)} but not before "
+            f"{others}; take it off all names"
+        )
     name, account = min(accounts, key=lambda found: (len(found[1].unexpected), found[1].problems))
     raise WeightsError(f"{label} (read as {name}): {account}; give weights of this very model")
 
@@ -130,6 +137,19 @@ def _prefix_of_some(
             account = _account(inner, name_map, leaves, whole)
             if not account.missing and not account.wrong:
                 return prefix
+    return None
+
+
+def _prefix_here_and_there(
+    tensors: Mapping[str, np.ndarray], name_maps: Iterable[NameMap], leaves: Shapes, whole: Shapes
+) -> str | None:
+    """What stands before some of the names that are needed, and without which all would be there."""
+    firsts = dict.fromkeys(f"{name.partition('.')[0]}." for name in tensors if "." in name)
+    for prefix in firsts:
+        inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        whole_still = len(inner) == len(tensors)  # else two names have become one
+        if whole_still and not all(_account(inner, one, leaves, whole).problems for one in name_maps):
+            return prefix
     return None
 
 

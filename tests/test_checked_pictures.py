@@ -24,6 +24,10 @@ WRONG = {
         ((FLOATS - 0.45) / 0.225).astype(np.float32),
         r"^pictures are floats in -2 … 2.444, not in \[0, 1\]: don't normalise them, the backbone does$",
     ),
+    "what resizing overshoots": (
+        (FLOATS * 1.06 - 0.04).astype(np.float32),
+        r"^pictures are floats in -0.04 … 1.02, not in \[0, 1\]: clip them to \[0, 1\], as after resizing$",
+    ),
     "-1…1": (FLOATS * 2 - 1, r"^pictures are floats in -1 … 1, not in \[0, 1\]: don't normalise them"),
 }
 

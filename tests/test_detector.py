@@ -166,6 +166,47 @@ def test_k_beyond_the_features():
         Detector.fit([pictures(4)], BACKBONE, Method(k=25))
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"method": 100}, r"the method is 100, which is none: give Method\(k=100\)"),
+        ({"method": "local"}, r"the method is 'local', which is none: give Method\(…\)"),
+        (
+            {"backbone": "resnet18"},
+            r"the backbone is a name, 'resnet18': give load_backbone\('resnet18'\)",
+        ),
+        (
+            {"backbone": np.tanh},
+            "the backbone is a ufunc without name, strides, channels, normalisation: give one of "
+            "load_backbone, or one of your own as jaxsode.backbones.Backbone says",
+        ),
+        ({"pictures": "a"}, "pictures is 'a': give how many there are, or leave it out"),
+        ({"pictures": True}, "pictures is True: .+"),
+        ({"pictures": 0}, "pictures is 0: .+"),
+        ({"mesh": "x"}, "the mesh is a str: give one that jax.make_mesh made, or none"),
+    ],
+)
+def test_what_is_likely_given_by_mistake(given, line):
+    given = {"backbone": BACKBONE, "method": Method(k=3)} | given
+    with pytest.raises(ArgumentError, match=f"^{line}$"):
+        Detector.fit([pictures(2)], **given)
+    with pytest.raises(ArgumentError, match=f"^{line}$"):
+        Detector.fit_features([], **given, size=(32, 24))
+
+
+def test_mistakes_with_a_detector(tmp_path):
+    detector = Detector.fit([pictures(4)], BACKBONE, Method(k=3))
+    for mistake, line in {
+        lambda: Detector.merge(detector, "x"): "^a str can't be merged: give two detectors$",
+        lambda: detector.save(None): "^None is no path: give the path of a folder$",
+        lambda: Detector.load(None): "^None is no path: give the path of a folder$",
+        lambda: Detector.load(tmp_path, mesh="x"): "^the mesh is a str: give one",
+        lambda: load_backbone("resnet18", layers=3, weights="random"): "^layers 3: give their numbers",
+    }.items():
+        with pytest.raises(ArgumentError, match=line):
+            mistake()
+
+
 def test_layers_must_be_the_backbones():
     backbone = load_backbone("resnet18", weights="random", layers=(1, 2))
     detector = Detector.fit([pictures(2)], backbone, Method(k=4, layers=(1, 2)))

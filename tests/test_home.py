@@ -5,7 +5,9 @@ import pwd
 from pathlib import Path
 
 import pytest
+from own_pictures import draw
 
+from jaxsode import datasets, pictures
 from jaxsode.errors import ArgumentError
 from jaxsode.home import expanded, home, readable
 
@@ -35,6 +37,35 @@ def test_a_user_without_a_home(monkeypatch):
     with pytest.raises(ArgumentError, match=r"^~/x: no home folder is known for its ~: write the path out$"):
         expanded("~/x")
     assert expanded("x/~") == Path("x/~")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("a\0b", r"^'a\\x00b' is no path, for the NUL in it: give another one$"),
+        (Path("~\0"), r"^'~\\x00' is no path"),
+        (7, "^7 is no path: give the path of a file or a folder$"),
+    ],
+)
+def test_what_is_no_path(path, line):
+    with pytest.raises(ArgumentError, match=line):
+        expanded(path)
+    with pytest.raises(ArgumentError, match=line):
+        datasets.load("folder", data_dir=path)
+
+
+@pytest.mark.parametrize("name", [name for name in datasets.NAMES if name != "demo"])
+def test_a_home_folder_of_nobody(name):
+    with pytest.raises(ArgumentError, match=r"^~zz-nobody/x: no home folder is known for its ~"):
+        datasets.load(name, data_dir="~zz-nobody/x")
+
+
+def test_pictures_of_a_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    draw(tmp_path / "good" / "1.png")
+    assert pictures.batches("~/good").files == (tmp_path / "good" / "1.png",)
+    with pytest.raises(ArgumentError, match="no home folder is known"):
+        pictures.batches("~zz-nobody/good")
 
 
 def test_any_path_can_be_read():

@@ -1,6 +1,6 @@
 """Every backbone by name, and its parameters by module path."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -60,6 +60,8 @@ def create(
     if name not in BACKBONES:
         raise ArgumentError(f"there is no backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     spec = BACKBONES[name]
+    if layers is not None and not isinstance(layers, Iterable):
+        raise ArgumentError(f"layers {layers!r}: give their numbers, such as (1, 2, 3)")
     layers = spec.default if layers is None else tuple(layers)
     if not layers or not set(layers) <= set(spec.layers) or list(layers) != sorted(set(layers)):
         have = ", ".join(map(str, spec.layers))

@@ -15,7 +15,7 @@ from jaxsode.backbones.lock import locked
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.backbones.publishers import ADDRESSES, PACKAGES, Package
 from jaxsode.errors import WeightsError
-from jaxsode.home import home
+from jaxsode.home import expanded, home
 from pretrained_conversion import converted, engine, readers
 from pretrained_conversion.name_maps import NAME_MAPS
 from pretrained_conversion.name_maps.folded import FOLDED
@@ -85,13 +85,14 @@ def from_file(name: str, path: str | Path, *, leaves: Shapes) -> Weights:
 
     Args:
         name: of the backbone.
-        path: of the file.
+        path: of the file; `~` is the home folder.
         leaves: shape of each parameter wanted; what the file holds of the backbone's other stages is left.
 
     Raises:
+        ArgumentError: the path is none.
         WeightsError: missing, damaged, of another backbone, or it does not hold just what it should.
     """
-    path = Path(path)
+    path = expanded(path)
     whole = _whole(name, registry.BACKBONES.get(name))
     ours = converted.read(path)
     if ours is None:

@@ -6,9 +6,10 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
+from typing import NoReturn
 
 import jax
 from rich.console import Console
@@ -69,6 +70,24 @@ def exit_code(action: Callable[[], object]) -> int:
     return 0
 
 
+def leave(code: int) -> NoReturn:
+    """End the process that a command was all of.
+
+    After a signal XLA's threads may still compute. The interpreter's own end, which takes from under them
+    what they compute with, would make a crash of it: so it is left out. What a command made besides its
+    results is cleared away by then, and nothing of ours waits for the interpreter's end.
+
+    Args:
+        code: as `exit_code` gives it.
+    """
+    if code < 128:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(code)
+
+
 @contextmanager
 def _signals() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `Stopped`, unless they are ignored or somebody else's."""
@@ -113,9 +132,8 @@ def check_device() -> None:
     except (RuntimeError, AssertionError) as error:  # the latter without a word: CUDA's where there is no GPU
         asked = os.environ.get("JAX_PLATFORMS")
         if asked:
-            raise ArgumentError(
-                f"JAX_PLATFORMS={asked}: JAX finds no such device here: unset it, or install jaxsode[cuda12] "
-                "on a machine that has one"
-            ) from error
+            install = ", or install jaxsode[cuda12] on a machine that has one"
+            remedy = f"unset it{install if {'cuda', 'gpu'} & set(asked.lower().split(',')) else ''}"
+            raise ArgumentError(f"JAX_PLATFORMS={asked}: JAX finds no such device here: {remedy}") from error
         says = (str(error).splitlines() or ["no word why"])[0]
         raise ArgumentError(f"JAX finds no device ({says}): set JAX_PLATFORMS=cpu to use none") from error

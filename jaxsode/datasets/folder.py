@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from jaxsode.errors import ArgumentError, DataError
+from jaxsode.home import expanded
 
 from . import facts as facts_of
 from . import layouts, sizes, table, understood
@@ -66,7 +67,7 @@ def load(
     if hold_out is not None and not 0 < hold_out < 1:
         raise ArgumentError(f"hold_out is {hold_out}: it must be above 0 and below 1")
     preparation = Preparation(resize, range, upright=True, marked=True, max_pixels=max_pixels)
-    files, over, csv = _files(Path(data_dir).expanduser())
+    files, over, csv = _files(expanded(data_dir))
     source = shown(str(data_dir))
     layout, over = _layout(files, over, csv, source)
     stop = on_bad_picture == "stop"

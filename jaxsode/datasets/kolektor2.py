@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxsode.errors import DataError
-from jaxsode.home import home
+from jaxsode.home import expanded, home
 
 from .dataset import Archive, Card, Dataset, Example, Progress, Record, Split
 from .decode import check_pair
@@ -55,7 +55,7 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
         DataError: the data are missing, or something is wrong with them.
     """
     files = find(
-        home() / "datasets" if data_dir is None else Path(data_dir).expanduser(),
+        home() / "datasets" if data_dir is None else expanded(data_dir),
         title="KolektorSDD2",
         patterns=("train/*", "test/*"),
         homepage=HOMEPAGE,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.home import home
+from jaxsode.home import expanded, home
 
 from .dataset import Card, Dataset, Example, Progress, Record, Records, Split
 from .files import DAMAGED, Files, FolderFiles, ZipFiles, fingerprint, unreadable
@@ -93,7 +93,7 @@ def load(
     for name, value, least in (("every", every, 1), ("most", most, 1), ("seed", seed, 0)):
         if not least <= value < 2**32:
             raise ArgumentError(f"{name} is {value}: choose {least} ≤ {name} < 2³²")
-    files = _find(home() / "datasets" if data_dir is None else Path(data_dir).expanduser())
+    files = _find(home() / "datasets" if data_dir is None else expanded(data_dir))
     clips = _clips(files)
     names = (name for clip in clips for name in (*clip.frames.values(), clip.video, clip.masks) if name)
     key = fingerprint(files, names, decided=("mstc", every))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.home import home
+from jaxsode.home import expanded, home
 
 from .archives import unpacked
 from .dataset import Card, Dataset, Example, Progress, Split
@@ -87,7 +87,7 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None, hold
     """
     if hold_out < 0 or hold_out == 1:
         raise ArgumentError(f"hold_out is {hold_out}: give 0 for none, or 2 and more for every so many-th")
-    path = home() / "datasets" if data_dir is None else Path(data_dir).expanduser()
+    path = home() / "datasets" if data_dir is None else expanded(data_dir)
     pictures, masks = _keyed(_sources(path, progress), path)
     keys = _checked(pictures, masks, path)
     examples = tuple(Example("/".join(key), key[0], key[2], key[1], key[2] != "good") for key in keys)

@@ -41,18 +41,19 @@ def card(name: str) -> Card:
 
 
 def load(
-    name: str, *, data_dir: Path | None = None, progress: Progress | None = None, **settings: Any
+    name: str, *, data_dir: str | Path | None = None, progress: Progress | None = None, **settings: Any
 ) -> Dataset:
     """A data set, prepared in the cache folder ($JAXSODE_HOME) the first time and read from there after.
 
     Args:
         name: one of NAMES.
-        data_dir: where its files are; what is accepted depends on the data set. Nothing is written there.
+        data_dir: where its files are, `~` being the home folder; what is accepted depends on the data set.
+            Nothing is written there.
         progress: called with (done, total) while the data set is prepared.
         settings: the data set's own, such as `hold_out` of mvtec_ad: see its module.
 
     Raises:
-        ArgumentError: there is no such data set.
+        ArgumentError: there is no such data set, or the path is none.
         DataError: its files are missing, or something is wrong with them.
     """
     check_name(name)

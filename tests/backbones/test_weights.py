@@ -179,6 +179,15 @@ def test_the_cache_comes_before_the_publisher(tmp_path, cache, monkeypatch):
     assert_seed(backbones.load(NAME), 5)
 
 
+def test_an_explicit_file_in_the_home_folder(tmp_path, monkeypatch):
+    save(tmp_path / "w.safetensors", folded(5))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert_seed(backbones.load(NAME, weights="~/w.safetensors"), 5)
+    for path, line in (("~zz-nobody/w", "no home folder is known"), ("w\0", "is no path, for the NUL")):
+        with pytest.raises(ArgumentError, match=line):
+            backbones.load(NAME, weights=path)
+
+
 def test_an_explicit_file_comes_before_the_cache(tmp_path, cache):
     cache.mkdir()
     convert_file(NAME, save(tmp_path / "a.safetensors", folded(5)), cache / "resnet18.safetensors")

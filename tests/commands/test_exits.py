@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
 import pytest
 from miniature import PARTS, UNITS, kolektor
+from own_pictures import good_and_bad
 from rich.console import Console
 
 import jaxsode
@@ -19,7 +21,11 @@ from jaxsode.commands import progress
 from jaxsode.commands.exits import Stopped, check_device, exit_code
 from jaxsode.errors import ArgumentError, DataError
 
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ASCII = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+_NO_CUDA = r"^JAX_PLATFORMS=cuda: JAX finds no such device here: unset it, or install jaxsode\[cuda12\] on a"
 
 
 def _raise(error):
@@ -72,11 +78,58 @@ def test_handlers_are_there_while_a_command_runs_and_only_where_there_were_none(
     assert seen[1] is signal.SIG_IGN
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "runpy.run_module('jaxsode.run', run_name='__main__')",
+        "sys.argv.insert(1, 'run'); runpy.run_module('jaxsode.cli', run_name='__main__')",
+        "sys.argv.insert(1, 'run'); script.load()()",
+    ],
+)
+def test_a_signal_in_the_middle_of_a_fit_is_the_end_whatever_xla_computes(tmp_path, start):
+    """Its threads may crash the interpreter's end: that there is none is seen from what it would do."""
+    options = ["--weights", "random", "--size", "64", "64", "--batch-size", "4", "--k", "8"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", _STOPPED + start, "--dataset", "folder"),
+            *("--data-dir", str(good_and_bad(tmp_path / "p", good=12)), *options),
+            *("--output", str(tmp_path / "out")),
+        ],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 143, done.stderr
+    assert done.stdout.endswith("not flushed yet")
+    assert done.stderr.splitlines()[-1] == "stopped by SIGTERM: no results were written"
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+_STOPPED = """
+import atexit, importlib.metadata, os, runpy, signal, sys
+from jaxsode.experiment.features import Features
+atexit.register(os._exit, 139)
+batches = Features.batches
+def stopped(self, indices):
+    for number, batch in enumerate(batches(self, indices)):
+        if number == 2:
+            sys.stdout.write("not flushed yet")
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield batch
+Features.batches = stopped
+script = importlib.metadata.EntryPoint("jaxsode", SCRIPT, "console_scripts")
+""".replace("SCRIPT", repr(PROJECT["scripts"]["jaxsode"]))
+
+
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no 'x'\n…")])
 def test_no_device_is_one_line(monkeypatch, error):
     monkeypatch.setattr(jax, "devices", lambda: _raise(error))
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    with pytest.raises(ArgumentError, match=r"^JAX_PLATFORMS=tpu: JAX finds no such device here: unset it$"):
+        check_device()
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(ArgumentError, match=r"^JAX_PLATFORMS=cuda: JAX finds no such device here: unset it"):
+    with pytest.raises(ArgumentError, match=_NO_CUDA):
         check_device()
     monkeypatch.delenv("JAX_PLATFORMS")
     with pytest.raises(ArgumentError, match=r"^JAX finds no device \(.+\): set JAX_PLATFORMS=cpu"):

@@ -174,6 +174,22 @@ def test_a_prefix_of_some_names_is_said_to_be_the_trouble(prefix):
     assert "but not before head.bias, head.weight; save the state_dict() of that part alone" in found
 
 
+@pytest.mark.parametrize("bare", [("conv0.weight",), ("classifier.weight", "bn0.bias", "se.fc.bias")])
+def test_a_prefix_of_some_needed_names_is_said_to_be_the_trouble(bare):
+    mixed = {name if name in bare else f"module.{name}": array for name, array in checkpoint().items()}
+    found = message(mixed)
+    assert found.startswith("net.pth: a prefix is the trouble, 'module.' before module.")
+    assert found.endswith(
+        f" but not before {', '.join(n for n in mixed if n in bare)}; take it off all names"
+    )
+
+
+def test_names_that_a_prefix_alone_keeps_apart_are_no_trouble_of_a_prefix():
+    assert "unexpected: module.conv0.weight" in message(
+        checkpoint() | {"module.conv0.weight": np.zeros((4, 3, 3, 3))}
+    )
+
+
 def test_a_prefix_is_not_the_trouble_where_something_else_is():
     tensors = prefixed("backbone.") | {"head.weight": np.zeros(3)}
     del tensors["backbone.bn0.bias"]
