@@ -228,8 +228,9 @@ def _of_shape(W: Any, shape: tuple[int, int | None]) -> jax.Array:
 
 
 def _whole_numbers(layers: Any) -> tuple[int, ...]:
-    given = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
-    numbers = tuple(given)
+    numbers: tuple[Any, ...] = (None,)
+    if isinstance(layers, Iterable) and not isinstance(layers, str):
+        numbers = tuple(layers)
     if not all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers):
         raise ArgumentError(f"layers {layers!r}: give their numbers, such as (1, 2, 3)")
     return tuple(map(int, numbers))

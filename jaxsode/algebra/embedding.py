@@ -141,7 +141,9 @@ def check_seed(seed: Any) -> int:
         ArgumentError: no integer, or out of range: JAX would take it modulo 2³² without a word.
     """
     try:
-        number = operator.index(None if isinstance(seed, bool) else seed)
+        if isinstance(seed, bool):
+            raise TypeError("a bool is no seed")
+        number = operator.index(seed)
     except TypeError as error:
         raise ArgumentError(f"seed {seed!r} is no integer: give one from 0 to 2³² − 1") from error
     if not 0 <= number < 2**32:
