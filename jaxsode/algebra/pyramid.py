@@ -10,7 +10,6 @@ their k projections, whichever are fewer.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,7 @@ import numpy as np
 from jaxsode._typing import Array, Float
 from jaxsode.errors import ArgumentError
 
-Align = Literal["nearest", "bilinear"]
-ALIGN: tuple[Align, ...] = get_args(Align)
+ALIGN = ("nearest", "bilinear")
 """How a coarse scale comes onto the finest grid; the paper's is "nearest"."""
 
 
@@ -29,7 +27,7 @@ def project_then_align(
     W: Float[Array, "F k"],
     *,
     pooling: int | tuple[int, ...] = 1,
-    method: Align = "nearest",
+    method: str = "nearest",
 ) -> Float[Array, "... H W k"]:
     """z = Wᵀx at each location of the finest grid (Eq. 2), x being all scales concatenated.
 
@@ -83,7 +81,7 @@ def pool(x: Float[Array, "... h w c"], window: int) -> Float[Array, "... h w c"]
 
 
 def align(
-    x: Float[Array, "... h w c"], grid: tuple[int, int], *, method: Align = "nearest"
+    x: Float[Array, "... h w c"], grid: tuple[int, int], *, method: str = "nearest"
 ) -> Float[Array, "... H W c"]:
     """Upsampling onto any finer grid.
 
