@@ -5,8 +5,8 @@ small grid, and only its k numbers a location are upsampled:
 
     Wᵀ · concat(up(x₁), up(x₂), up(x₃)) = up(W₁ᵀx₁) + up(W₂ᵀx₂) + up(W₃ᵀx₃)
 
-No H × W × F tensor is ever formed. A mean over neighbours is linear too, and is taken of the C channels or of
-their k projections, whichever are fewer.
+No H × W × F tensor is ever formed. A mean over neighbours is linear too, and is taken of each scale on its
+own grid.
 """
 
 from collections.abc import Sequence
@@ -75,8 +75,7 @@ def pool(x: Float[Array, "... h w c"], window: int) -> Float[Array, "... h w c"]
     Raises:
         ArgumentError: the window is even, or below 1.
     """
-    if window < 1 or window % 2 == 0:
-        raise ArgumentError(f"a window of {window} locations has no middle: choose an odd number, 1 or 3")
+    _check(window)
     return _mean(_mean(x, window, x.ndim - 3), window, x.ndim - 2)
 
 
@@ -109,24 +108,39 @@ def align(
 
 
 def _embedded(x: Float[Array, "... h w C"], W: Float[Array, "C k"], window: int) -> Float[Array, "... h w k"]:
-    """One scale, averaged and projected, in the order that averages the fewer numbers."""
-    if W.shape[0] <= W.shape[1]:
-        return _project(pool(x, window), W)
-    return pool(_project(x, W), window)
+    """One scale, averaged over rows, projected, and averaged over columns.
+
+    Mean and product commute, so any order would do. One mean right after the other is a single loop to XLA,
+    which it doesn't vectorise on a CPU; with the product between them each is a loop of its own.
+    """
+    _check(window)
+    return _mean(_project(_mean(x, window, x.ndim - 3), W), window, x.ndim - 2)
 
 
 def _project(x: Float[Array, "... h w C"], W: Float[Array, "C k"]) -> Float[Array, "... h w k"]:
     return jnp.einsum("...c,ck->...k", x, W, precision=jax.lax.Precision.HIGHEST)
 
 
+def _check(window: int) -> None:
+    if window < 1 or window % 2 == 0:
+        raise ArgumentError(f"a window of {window} locations has no middle: choose an odd number, 1 or 3")
+
+
 def _mean(x: Array, window: int, axis: int) -> Array:
     if window == 1:
         return x
     reach, size = window // 2, x.shape[axis]
-    padded = jnp.pad(x, [(reach, reach) if i == axis else (0, 0) for i in range(x.ndim)])
-    total = sum(jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(window))
-    there = [min(i + reach, size - 1) - max(i - reach, 0) + 1 for i in range(size)]
-    return total / _along(np.array(there), x, axis)
+
+    def of(start: int, stop: int) -> Array:
+        return jax.lax.slice_in_dim(x, max(start, 0), min(stop, size), axis=axis)
+
+    # The edges apart: padded, each number would be asked whether it is one.
+    parts = [jnp.mean(of(0, i + reach + 1), axis, keepdims=True) for i in range(min(reach, size))]
+    if (inner := size - 2 * reach) > 0:
+        parts.append(sum((of(i, i + inner) for i in range(1, window)), start=of(0, inner)) / window)
+    last = range(max(size - reach, reach), size)
+    parts += [jnp.mean(of(i - reach, size), axis, keepdims=True) for i in last]
+    return jnp.concatenate(parts, axis)
 
 
 def _repeat(x: Array, size: int, axis: int) -> Array:

@@ -82,11 +82,11 @@ def _between(x, grid):
     return np.einsum("ih,jw,...hwc->...ijc", *weights, x.astype(np.float64))
 
 
-@pytest.mark.parametrize("pooling", [1, 3, 5, (3, 1, 1), (1, 5, 3)])
+@pytest.mark.parametrize("pooling", [1, 3, 5, 9, (3, 1, 1), (1, 5, 3)])
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
 @pytest.mark.parametrize("shapes", [[(8, 4, 3), (4, 2, 9), (2, 1, 7)], [(9, 7, 3), (5, 4, 9), (3, 2, 4)]])
 def test_pooled_after_W_is_pooled_before(shapes, method, pooling):
-    """In float64 to 1e-10, whichever of the two each scale takes (k = 6 lies between their channels)."""
+    """In float64 to 1e-10; windows larger than a grid too."""
     rng = np.random.default_rng(0)
     maps = [rng.standard_normal((2, *shape)) for shape in shapes]
     W = rng.standard_normal((sum(s[-1] for s in shapes), 6))
