@@ -8,6 +8,7 @@ for every block.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def fit_and_score(
     keep: bool = True,
     path: str | Path | None = None,
     keep_moments: bool = True,
-) -> Iterator[tuple[np.ndarray, int]]:
+) -> "Scored":
     """Anomaly maps of test pictures by a detector that never exists as a whole.
 
     Args:
@@ -148,7 +149,7 @@ def fit_and_score(
 
     Returns:
         When all blocks are done and saved: an iterator of (B, height, width) float32 of each test batch, and
-        how many of its rows count.
+        how many of its rows count; and the method as it was fitted.
 
     Raises:
         ArgumentError: k exceeds F, the backbone's layers aren't the method's, or its precision is one for
@@ -204,7 +205,24 @@ def fit_and_score(
             writer.whole(network_arrays(backbone, W) | overall_arrays(overall))
             of_all = {"overall": overall, "choice": choice}
             writer.finish(page_of(backbone, method.recorded(), size=size, **page, **of_all))
-    return _maps(found, size, method.sigma)
+    return Scored(_maps(found, size, method.sigma), method.recorded(), choice)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Anomaly maps of test pictures, and what they were made by.
+
+    Attributes:
+        maps: (B, height, width) of each batch, and how many of its rows count; to be gone through once.
+        method, choice: see `Detector`.
+    """
+
+    maps: Iterator[tuple[np.ndarray, int]]
+    method: Method
+    choice: Choice | None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        return self.maps
 
 
 def score(

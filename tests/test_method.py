@@ -176,3 +176,9 @@ def test_whatever_is_not_the_papers_is_named_and_written_down():
     assert Method(precision="shrunk").shrinkage == "auto"
     shapes = {jax.tree.structure(Method(epsilon=f"{n}%")) for n in (5, 10)}
     assert len(shapes) == 1
+
+
+def test_a_page_from_before_there_was_more_than_the_paper():
+    older = ("embedding", "k", "seed", "precision", "epsilon", "sigma", "layers")
+    page = {name: value for name, value in Method().page().items() if name in older}
+    assert Method(**page) == Method()
