@@ -8,6 +8,7 @@ for every block.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxsode import checkpoint
 from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones.protocol import Backbone
+from jaxsode.choice import Choice, Sample, choose
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.fitting import (
     GROUP,
@@ -28,10 +30,12 @@ from jaxsode.fitting import (
     of_backbone,
     precision_of,
     resolved,
+    scaled,
 )
 from jaxsode.layout import row_blocks
 from jaxsode.method import Method
-from jaxsode.saving import Saved, network_arrays, page_of
+from jaxsode.overall import Overall, of_embedded
+from jaxsode.saving import Saved, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.statistics import Pictures, kept, named, of_named, unkept
 
@@ -125,7 +129,7 @@ def fit_and_score(
     keep: bool = True,
     path: str | Path | None = None,
     keep_moments: bool = True,
-) -> Iterator[tuple[np.ndarray, int]]:
+) -> "Scored":
     """Anomaly maps of test pictures by a detector that never exists as a whole.
 
     Args:
@@ -137,13 +141,15 @@ def fit_and_score(
         rows: of the grid, in each block; `rows_per_block` tells how many fit.
         pictures: N, where it is known, see `Detector.fit`.
         keep: whether all pictures' embedded features are kept in host memory, 4 · H·W·k bytes each. If not,
-            `train` and `test` are called once for every block.
+            `train` and `test` are called once for every block. `train` is called once more for the scale of
+            the layers, and where not all is kept once more for what all locations share: a mean variance
+            that ε is a share of, or a mean covariance.
         path: a new folder that the detector is saved in, or None.
         keep_moments: whether it is saved with its moments.
 
     Returns:
         When all blocks are done and saved: an iterator of (B, height, width) float32 of each test batch, and
-        how many of its rows count.
+        how many of its rows count; and the method as it was fitted.
 
     Raises:
         ArgumentError: k exceeds F, the backbone's layers aren't the method's, or its precision is one for
@@ -158,16 +164,20 @@ def fit_and_score(
     method, needs = resolved(method, F, pictures)
     if needs in ("pooled", "one set"):
         raise ArgumentError(_ONE_FOR_ALL.format(precision=method.precision))
-    good, tested = _Embedded(train, W, keep), None if test is None else _Embedded(test, W, keep)
+    if method.scale != "none":
+        W, _ = scaled(W, train(), method)
+    good = _Embedded(train, W, method, keep)
+    tested = None if test is None else _Embedded(test, W, method, keep)
     found: list[tuple[np.ndarray, int]] = []
     H, _ = grid_of(backbone, size)
+    method, overall, choice = _chosen(good, method)
 
     def fitted(start: int, block: slice, writer: checkpoint.Writer | None) -> dict[str, Any]:
         """One block; when it returns, nothing of its state is left."""
         state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
         count = _count(state)
         statistics = kept(state) if keep_moments and writer is not None else None
-        mean, precision = precision_of(state, method)
+        mean, precision = precision_of(state, method, overall)
         del state
         if tested is not None:
             _score_block(tested, block, H, mean, precision, found)
@@ -192,9 +202,27 @@ def fit_and_score(
     else:
         with checkpoint.Writer(path) as writer:
             page = blocks(writer)
-            writer.whole(network_arrays(backbone, W))
-            writer.finish(page_of(backbone, method.recorded(), size=size, **page))
-    return _maps(found, size, method.sigma)
+            writer.whole(network_arrays(backbone, W) | overall_arrays(overall))
+            of_all = {"overall": overall, "choice": choice}
+            writer.finish(page_of(backbone, method.recorded(), size=size, **page, **of_all))
+    return Scored(_maps(found, size, method.sigma), method.recorded(), choice)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Anomaly maps of test pictures, and what they were made by.
+
+    Attributes:
+        maps: (B, height, width) of each batch, and how many of its rows count; to be gone through once.
+        method, choice: see `Detector`.
+    """
+
+    maps: Iterator[tuple[np.ndarray, int]]
+    method: Method
+    choice: Choice | None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        return self.maps
 
 
 def score(
@@ -229,7 +257,7 @@ def score(
     F = sum(saved.backbone.channels)
     grid = grid_of(saved.backbone, saved.size)
     rows = rows_per_block(grid, saved.method, F, memory, saved.count)
-    tested = _Embedded(test, saved.W, keep)
+    tested = _Embedded(test, saved.W, saved.method, keep)
     found: list[tuple[np.ndarray, int]] = []
     for _, block in _blocks(grid[0], rows):
         _score_block(tested, block, grid[0], *_read(saved, block), found)
@@ -241,7 +269,17 @@ def _read(saved: Saved, block: slice) -> tuple[Any, Any]:
     arrays: dict[str, Any] = saved.rows(block.start, block.stop)
     mean = arrays.pop("mean", None)
     state = of_named(saved.kind, arrays)
-    return precision_of(unkept(state), saved.method) if saved.moments else (mean, state)
+    return precision_of(unkept(state), saved.method, saved.overall) if saved.moments else (mean, state)
+
+
+def _chosen(good: "_Embedded", method: Method) -> tuple[Method, Overall | None, Choice | None]:
+    """What all locations must share before the first block is factorised: one more pass, if it takes any."""
+    sample = Sample(0 if method.seed is None else int(method.seed)) if method.automatic else None
+    overall = of_embedded(good.all() if sample is None else sample.watched(good.all()), method)
+    if sample is None or overall is None:
+        return method, overall, None
+    method, choice = choose(sample, method)
+    return method, overall, choice
 
 
 def _blocks(height: int, rows: int) -> Iterator[tuple[int, slice]]:
@@ -283,17 +321,18 @@ def _count(state: Any) -> int:
 class _Embedded:
     """Embedded features of a set of pictures, asked for by rows of the grid."""
 
-    def __init__(self, maps: Batches, W: jax.Array, keep: bool):
+    def __init__(self, maps: Batches, W: jax.Array, method: Method, keep: bool):
         self._maps = maps
         self._W = W
+        self._options = {"pooling": method.pooling, "align": method.align}
         self._keep = keep
         self._kept: list[tuple[np.ndarray, int]] | None = None
 
     def rows(self, block: slice) -> Iterator[tuple[np.ndarray, int]]:
-        for z, valid in self._all():
+        for z, valid in self.all():
             yield np.ascontiguousarray(z[:, block]), valid
 
-    def _all(self) -> Iterable[tuple[np.ndarray, int]]:
+    def all(self) -> Iterable[tuple[np.ndarray, int]]:
         if not self._keep:
             return self._computed()
         if self._kept is None:
@@ -302,4 +341,4 @@ class _Embedded:
 
     def _computed(self) -> Iterator[tuple[np.ndarray, int]]:
         for maps, valid in self._maps():
-            yield np.asarray(embed(self._W, maps)), valid
+            yield np.asarray(embed(self._W, maps, **self._options)), valid

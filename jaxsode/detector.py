@@ -9,6 +9,7 @@ one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch.
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,10 @@ from jax.sharding import Mesh
 
 from jaxsode import checkpoint, format1, hosts
 from jaxsode.algebra import leave_one_out, over_grid
-from jaxsode.algebra.precision import FULL_RANK
+from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, weight
 from jaxsode.backbones.protocol import Backbone
+from jaxsode.choice import Choice, Sample, choose
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import (
     NO_PICTURES,
@@ -36,13 +39,16 @@ from jaxsode.fitting import (
     of_backbone,
     precision_of,
     resolved,
+    scaled,
 )
 from jaxsode.layout import gathered, row_blocks
 from jaxsode.meshes import ROWS, check_mesh, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
+from jaxsode.overall import Overall, epsilon_of, of_state, variances
 from jaxsode.pictures import checked, counted, own, padded
-from jaxsode.saving import Saved, fingerprint, network_arrays, page_of
+from jaxsode.saving import Saved, fingerprint, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
+from jaxsode.share import Share
 from jaxsode.statistics import (
     STATISTICS,
     Packed,
@@ -75,6 +81,10 @@ class Detector:
         method: how, its embedding by name.
         statistics: what it was made from, see `jaxsode.statistics`; None if it can score alone.
         size: (height, width) of the pictures.
+        overall: what the precision was made with that is of all locations, see `jaxsode.overall.Overall`;
+            None where it takes nothing of it, as the paper's doesn't.
+        choice: what ε, or the shrinkage, was chosen by, where the method left it open, see
+            `jaxsode.choice.Choice`.
     """
 
     backbone: Backbone
@@ -85,6 +95,8 @@ class Detector:
     method: Method
     statistics: Any
     size: tuple[int, int] = field(metadata={"static": True})
+    overall: Overall | None = None
+    choice: Choice | None = None
 
     @classmethod
     @set_aside
@@ -182,12 +194,21 @@ class Detector:
         W = method.matrix(F)
         method, needs = resolved(method, F, pictures)
         sharding = over_rows(mesh) if mesh is not None and ROWS in mesh.axis_names else None
-        embedded = ((embed(W, tuple(map(own, maps))), valid) for maps, valid in batches)
+        W, batches = scaled(W, ((tuple(map(own, maps)), valid) for maps, valid in batches), method)
+        options = {"pooling": method.pooling, "align": method.align}
+        embedded = ((embed(W, maps, **options), valid) for maps, valid in batches)
+        sample = Sample(0 if method.seed is None else int(method.seed)) if method.automatic else None
+        if sample is not None:
+            embedded = sample.watched(embedded)
         if needs == "pictures":
             state: Any = collect(embedded, sharding=sharding)
         else:
             state = accumulate(embedded, statistic=STATISTICS[needs], sharding=sharding)
-        return cls.of_statistics(state, backbone, W, method, size=size, keep_moments=keep_moments)
+        choice = None
+        if sample is not None:
+            method, choice = choose(sample, method)
+        fitted = cls.of_statistics(state, backbone, W, method, size=size, keep_moments=keep_moments)
+        return replace(fitted, choice=choice)
 
     @classmethod
     @set_aside
@@ -200,6 +221,7 @@ class Detector:
         *,
         size: tuple[int, int],
         keep_moments: bool = True,
+        overall: Overall | None = None,
     ) -> Self:
         """The detector of statistics that `jaxsode.fitting` gathered, here or in parts that were merged.
 
@@ -212,15 +234,22 @@ class Detector:
             method: see `fit`; what its embedding was, for the record. Full rank is made from what there is.
             size: (height, width) of the pictures.
             keep_moments: see `fit`.
+            overall: of all locations; of the state where it is None.
 
         Returns:
             The fitted detector.
 
         Raises:
-            ArgumentError: the backbone's layers aren't the method's, or the state isn't of its k.
+            ArgumentError: the backbone's layers aren't the method's, or the state isn't of its k, or the
+                method leaves ε or its shrinkage to a choice.
             NumericalError: the covariance at some location can't be factorised.
         """
         method = of_backbone(_method(method, {}), backbone)
+        if method.automatic:
+            raise ArgumentError(
+                "'auto' is chosen from the pictures while they are fitted on, and here are none: give "
+                "numbers, or epsilon as a share, or fit again"
+            )
         # The moments are unpacked last: whoever waits for their whitener holds them packed already.
         packed = state if isinstance(state, Packed) else None
         if method.precision == FULL_RANK:
@@ -236,11 +265,18 @@ class Detector:
         statistics = None
         if keep_moments:
             statistics = kept(state) if packed is None else packed
-        mean, precision = precision_of(state if packed is None else unpack(packed), method)
-        return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size)
+        state = state if packed is None else unpack(packed)
+        overall = of_state(state, method) if overall is None else overall
+        mean, precision = precision_of(state, method, overall)
+        return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size, overall)
 
     # Of moments alone, as it was called when there was nothing else.
     of_moments = of_statistics
+
+    @property
+    def epsilon(self) -> float:
+        """ε as the precision has it; the method may have a share of the mean variance in its place."""
+        return float(epsilon_of(self.method, self.overall))
 
     @property
     def whitener(self) -> jax.Array:
@@ -259,7 +295,7 @@ class Detector:
         return SimpleNamespace(
             size=self.size,
             embedding=m.embedding,
-            epsilon=float(m.epsilon),
+            epsilon=self.epsilon,
             sigma=m.sigma,
             seed=None if m.seed is None else int(m.seed),
             pictures=int(self.count),
@@ -294,7 +330,8 @@ class Detector:
             (N, height, width) float32.
         """
         self, feature_maps = self._relaxed(), tuple(map(own, feature_maps))
-        return _score(self.W, self.mean, self.precision, feature_maps, self.size, self.method.sigma)
+        m = self.method
+        return _score(self.W, self.mean, self.precision, feature_maps, self.size, m.sigma, m.pooling, m.align)
 
     @set_aside
     def update(self, batches: Iterable[Any]) -> Self:
@@ -356,7 +393,8 @@ class Detector:
             )
         before = unkept(state)
         after = jax.jit(statistic.remove)(before, part)
-        if (lost := float(_lost(before, after, self.method.epsilon))) > _MOST_LOST:
+        epsilon = epsilon_of(self.method, of_state(after, self.method))
+        if (lost := float(_lost(before, after, epsilon))) > _MOST_LOST:
             raise NumericalError(
                 f"what is left would be {lost:.1g} off, so far out of scale were the pictures removed: fit "
                 "again without them"
@@ -388,14 +426,14 @@ class Detector:
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
         # Where one was cheaper from its pictures and the other from its moments, sums are what both have.
         precision = "local" if a.method.precision == "dual" else a.method.precision
-        return a._of_state(merged(first, second), replace(a.method, precision=precision))
+        return a._of_state(merged(first, second), a.method.recorded(precision=precision))
 
     @set_aside
-    def with_epsilon(self, epsilon: float) -> Self:
+    def with_epsilon(self, epsilon: float | str | Share) -> Self:
         """The detector of the same pictures with another ε.
 
         Args:
-            epsilon: ε > 0.
+            epsilon: ε > 0, or a share such as "5%".
 
         Returns:
             A new detector.
@@ -405,7 +443,7 @@ class Detector:
             NumericalError: see `fit`.
         """
         self, method = self._relaxed(), replace(self.method, epsilon=epsilon)
-        return self._of_state(unkept(self._state("with_epsilon")), method)
+        return replace(self._of_state(unkept(self._state("with_epsilon")), method), choice=None)
 
     def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
         """`anomaly_map` of the pictures it was fitted on, each as if it had not been.
@@ -456,25 +494,26 @@ class Detector:
             (B, height, width) float32 for each batch, of the rows that count.
 
         Raises:
-            ArgumentError: the precision isn't "local", the detector was fitted without keeping its moments,
-                or on one picture alone.
+            ArgumentError: the precision isn't "local" or "shrunk", the detector was fitted without keeping
+                its moments, or on one picture alone.
             NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for
                 itself, so that nothing is left of the distance in float32.
         """
         self = self._relaxed()
         state = self._state("leave_one_out")
-        if not isinstance(state, Packed) or self.method.precision != "local":
+        if not isinstance(state, Packed) or self.method.precision not in OF_MOMENTS:
             raise ArgumentError(
-                f"leave-one-out is of the precision 'local', not {self.method.precision!r}: fit with that"
+                f"leave-one-out is of the precision 'local' or 'shrunk', not {self.method.precision!r}: fit "
+                "with one of them"
             )
         if int(self.count) < 2:
             raise ArgumentError("leave-one-out of a single picture leaves nothing: fit on at least two")
-        shrunk = leave_one_out.shrunk(self.method.epsilon, self.count).astype(self.mean.dtype)
-        whitener = factorise(unpack(state), shrunk)
+        whitener, weights = self._left_out_whitener(unpack(state))
+        alpha = 0.0 if self.method.shrinkage is None else self.method.shrinkage
         done = 0
         for feature_maps, valid in batches:
-            z = embed(self.W, tuple(map(own, feature_maps)))
-            distance = _left_out(z, self.mean, self.count, whitener)
+            z = self._embed(tuple(map(own, feature_maps)))
+            distance = _left_out(z, self.mean, self.count, whitener, alpha, weights)
             maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
             if bad := np.argwhere(gathered(wrong)[:valid]).tolist():
                 picture, i, j = bad[0]
@@ -514,12 +553,14 @@ class Detector:
             kind=kind,
             moments=state is not None,
             rows={name: (array.shape, str(array.dtype)) for name, array in rows.items()},
+            overall=self.overall,
+            choice=self.choice,
         )
         blocks = row_blocks(rows)
         with checkpoint.Writer(path) as writer:
             for start, block in blocks:
                 writer.rows(start, block)
-            writer.whole(whole | network_arrays(self.backbone, self.W))
+            writer.whole(whole | network_arrays(self.backbone, self.W) | overall_arrays(self.overall))
             writer.finish(page)
 
     @classmethod
@@ -565,11 +606,13 @@ class Detector:
         shared = (saved.backbone, saved.W)
         if saved.moments:
             state = of_named(saved.kind, arrays)
-            return cls.of_statistics(state, *shared, saved.method, size=saved.size, keep_moments=keep_moments)
+            options = {"size": saved.size, "keep_moments": keep_moments, "overall": saved.overall}
+            return replace(cls.of_statistics(state, *shared, saved.method, **options), choice=saved.choice)
         assert mean is not None
         count = jnp.asarray(saved.count, jnp.int32)
         precision = of_named(saved.kind, arrays)
-        return cls(*shared, mean, precision, count, saved.method, None, saved.size)
+        of_all = (saved.overall, saved.choice)
+        return cls(*shared, mean, precision, count, saved.method, None, saved.size, *of_all)
 
     def _relaxed(self) -> Self:
         """The same, its arrays on meshes whose axes are left to XLA, wherever a caller put them."""
@@ -586,7 +629,10 @@ class Detector:
 
     def _embedded(self, batches: Iterable[Any]) -> Iterator[tuple[jax.Array, int]]:
         for pictures, valid in padded(batches):
-            yield embed(self.W, extract_(self.backbone, self._checked(pictures))), valid
+            yield self._embed(extract_(self.backbone, self._checked(pictures))), valid
+
+    def _embed(self, maps: FeatureMaps) -> jax.Array:
+        return embed(self.W, maps, pooling=self.method.pooling, align=self.method.align)
 
     def _state(self, what: str) -> Any:
         if self.statistics is None:
@@ -596,10 +642,23 @@ class Detector:
             )
         return self.statistics
 
+    def _left_out_whitener(self, state: Moments) -> tuple[jax.Array, jax.Array | None]:
+        """Of `leave_one_out.distance` on the grid, and what each location's distances are multiplied by."""
+        method, overall = self.method, self.overall
+        weights = None
+        if overall is not None and bool(method.variance_weight):
+            of_one = over_grid(weight, in_axes=(0, None, None))
+            weights = of_one(variances(state), overall.variance, method.variance_weight)
+        blend = None
+        if overall is not None and overall.covariance is not None:
+            blend = (method.shrinkage, leave_one_out.shrunk(overall.covariance, self.count))
+        epsilon = leave_one_out.shrunk(epsilon_of(method, overall), self.count).astype(self.mean.dtype)
+        return factorise(state, epsilon, blend=blend), weights
+
     def _of_state(self, state: Any, method: Method | None = None) -> Self:
-        return type(self).of_statistics(
-            state, self.backbone, self.W, self.method if method is None else method, size=self.size
-        )
+        method = self.method if method is None else method
+        made = type(self).of_statistics(state, self.backbone, self.W, method, size=self.size)
+        return replace(made, choice=self.choice)
 
 
 @jax.jit
@@ -610,7 +669,7 @@ def _lost(before: Any, after: Any, epsilon: jax.Array) -> jax.Array:
     return jnp.max(largest / (count.astype(largest.dtype) * epsilon)) * jnp.finfo(largest.dtype).eps
 
 
-@jax.jit(static_argnums=(4, 5))
+@jax.jit(static_argnums=(4, 5, 6, 7))
 def _score(
     W: jax.Array,
     mean: jax.Array,
@@ -618,14 +677,20 @@ def _score(
     maps: FeatureMaps,
     size: tuple[int, int],
     sigma: float,
+    pooling: int | tuple[int, ...] = 1,
+    align: str = "nearest",
 ) -> jax.Array:
-    return anomaly_maps(distances(embed(W, maps), mean, precision), size, sigma)
+    z = embed(W, maps, pooling=pooling, align=align)
+    return anomaly_maps(distances(z, mean, precision), size, sigma)
 
 
 @jax.jit
-def _left_out(z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array) -> jax.Array:
-    of_one = over_grid(leave_one_out.distance, in_axes=(0, 0, None, 0))
-    return jax.vmap(of_one, in_axes=(0, None, None, None))(z, mean, count, whitener)
+def _left_out(
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array, shrinkage: Any, weights: Any
+) -> jax.Array:
+    of_one = over_grid(partial(leave_one_out.distance, shrinkage=shrinkage), in_axes=(0, 0, None, 0))
+    distance = jax.vmap(of_one, in_axes=(0, None, None, None))(z, mean, count, whitener)
+    return distance if weights is None else distance * weights[None]
 
 
 @jax.jit(static_argnums=(1, 2))
@@ -695,7 +760,14 @@ def _check_alike(a: Detector, b: Detector) -> None:
             ("embedding", a.method.embedding, b.method.embedding),
             ("k", a.method.k, b.method.k),
             ("precision", _asked(a.method), _asked(b.method)),
-            ("epsilon", np.float32(a.method.epsilon), np.float32(b.method.epsilon)),
+            *(
+                (name, _rounded(getattr(a.method, name)), _rounded(getattr(b.method, name)))
+                for name in ("epsilon", "shrinkage", "variance_weight")
+            ),
+            *(
+                (name, getattr(a.method, name), getattr(b.method, name))
+                for name in ("pooling", "align", "scale")
+            ),
             ("sigma", a.method.sigma, b.method.sigma),
             ("W", _bytes(a.W), _bytes(b.W)),
             ("backbone", fingerprint(a.backbone), fingerprint(b.backbone)),
@@ -713,6 +785,13 @@ def _asked(method: Method) -> str:
     """The precision; local and dual of all features are one, made in two ways."""
     full_rank = method.embedding == "identity" and method.precision in ("local", "dual")
     return FULL_RANK if full_rank else method.precision
+
+
+def _rounded(value: Any) -> Any:
+    """A number, a share or None, alike however it was written."""
+    if isinstance(value, Share):
+        return "share", np.float32(value.percent)
+    return None if value is None else np.float32(value)
 
 
 def _bytes(array: jax.Array) -> bytes:

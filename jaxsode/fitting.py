@@ -6,8 +6,9 @@ rows of the grid; every device then updates and factorises its own.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.meshes import check_rows, rows_of
 from jaxsode.method import Method
+from jaxsode.overall import Overall, epsilon_of, of_state
 from jaxsode.pictures import SLACK, own
 from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
 
@@ -47,8 +49,14 @@ def of_backbone(method: Method, backbone: Backbone) -> Method:
         backbone: see `Backbone`.
 
     Raises:
-        ArgumentError: the method is of other layers.
+        ArgumentError: the method is of other layers, or has another number of windows.
     """
+    windows = method.pooling
+    if isinstance(windows, tuple) and len(windows) != len(backbone.channels):
+        raise ArgumentError(
+            f"pooling {','.join(map(str, windows))} for {len(backbone.channels)} feature maps: give one "
+            "window, or one for each"
+        )
     layers = getattr(backbone, "layers", None)
     layers = None if layers is None else tuple(layers)
     if method.layers is not None and method.layers != layers:
@@ -114,18 +122,70 @@ def grid_of(backbone: Backbone, size: tuple[int, int]) -> tuple[int, int]:
     return H, W
 
 
-@jax.jit
-def embed(W: jax.Array, maps: FeatureMaps) -> jax.Array:
+@partial(jax.jit, static_argnames=("pooling", "align"))
+def embed(
+    W: jax.Array, maps: FeatureMaps, *, pooling: int | tuple[int, ...] = 1, align: str = "nearest"
+) -> jax.Array:
     """Embedded features of pictures, on the finest grid.
 
     Args:
         W: (F, k) the embedding.
         maps: a (N, h, w, C) array for each scale.
+        pooling, align: see `Method`.
 
     Returns:
         z, (N, H, W, k).
     """
-    return algebra.pyramid.project_then_align(maps, W)
+    return algebra.pyramid.project_then_align(maps, W, pooling=pooling, method=align)
+
+
+def scaled(
+    W: jax.Array, batches: Iterable[tuple[FeatureMaps, int]], method: Method
+) -> tuple[jax.Array, Iterator[tuple[FeatureMaps, int]]]:
+    """W with each layer's scale folded in, if the method scales its layers; and the batches, all of them.
+
+    A layer's scale is 1 over the root of its mean variance, over the first pictures, at each location of its
+    own grid, as it is pooled. The first batches, up to 32 pictures, are held until it is known.
+
+    Args:
+        W: (F, k) the embedding, Q.
+        batches: pairs of feature maps, and how many of their first rows count.
+        method: see `Method`.
+
+    Returns:
+        diag(s) · Q, (F, k), and the batches. Of a method that scales nothing, both as they were.
+
+    Raises:
+        DataError: fewer than two pictures.
+        NumericalError: a layer's features don't vary, or are not finite.
+    """
+    batches = iter(batches)
+    if method.scale == "none":
+        return W, batches
+    first, held = [], 0
+    while held < GROUP and (batch := next(batches, None)) is not None:
+        first.append(batch)
+        held += batch[1]
+    if held < 2:
+        raise DataError(f"scale 'layer' is of how pictures vary, and there are {held}: give at least two")
+    parts = [[m[:valid] for m in maps] for maps, valid in first]
+    windows = [method.pooling] * len(parts[0]) if isinstance(method.pooling, int) else method.pooling
+    scales = []
+    for number, (layer, window) in enumerate(zip(zip(*parts, strict=True), windows, strict=True), start=1):
+        variance = float(_variance(layer, window))
+        if not (variance > 0 and np.isfinite(variance)):
+            raise NumericalError(
+                f"the mean variance of feature map {number} is {variance} over the first {min(held, GROUP)} "
+                "pictures, and no scale comes of it: check them, or set scale to none"
+            )
+        scales.append(np.full(layer[0].shape[-1], variance**-0.5, np.float32))
+    return W * jnp.asarray(np.concatenate(scales))[:, None], chain(first, batches)
+
+
+@partial(jax.jit, static_argnums=1)
+def _variance(parts: Sequence[jax.Array], window: int) -> jax.Array:
+    x = algebra.pyramid.pool(jnp.concatenate(parts)[:GROUP], window)
+    return jnp.mean(jnp.var(x, axis=0))
 
 
 def accumulate(
@@ -198,13 +258,14 @@ def collect(
     return Pictures(_collected(batches, sharding))
 
 
-def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
+def precision_of(state: Any, method: Method, overall: Overall | None = None) -> tuple[jax.Array, Any]:
     """Mean and precision of gathered statistics.
 
     Args:
         state: moments on the grid, whose scatter is used up: the whitener takes its memory; or another kind
             of `jaxsode.statistics`. Sharded over rows or not.
         method: whose precision is wanted, one that is made from this kind of state.
+        overall: of all locations, see `jaxsode.overall.of_state`; of the state where it is None.
 
     Returns:
         The mean (H, W, k), and the precision, of each location or shared by all; sharded as the state was.
@@ -218,10 +279,15 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     either = ("moments", "pictures")
     if spec is None or kind not in (either if spec.needs == "either" else (spec.needs,)):
         raise ArgumentError(f"precision {method.precision!r} isn't made from {kind}: gather what it needs")
+    overall = of_state(state, method) if overall is None else overall
+    epsilon = epsilon_of(method, overall)
     if isinstance(state, Moments) and spec.needs == "moments":
         mean = state.mean
-        return mean, Whitener(factorise(state, method.epsilon))
-    made = _made(state, spec, method)
+        whole = overall if overall is not None else Overall(jnp.zeros(()))
+        blend = None if whole.covariance is None else (method.shrinkage, whole.covariance)
+        weight = (method.variance_weight, whole.variance) if bool(method.variance_weight) else None
+        return mean, Whitener(factorise(state, epsilon, blend=blend, weight=weight))
+    made = _made(state, spec, method, epsilon)
     bad, first = (int(number) for number in _failed_anywhere(made[1]))
     if bad:
         shared = isinstance(made[1], Shared)
@@ -229,12 +295,14 @@ def precision_of(state: Any, method: Method) -> tuple[jax.Array, Any]:
     return made
 
 
-def factorise(moments: Moments, epsilon: Any) -> jax.Array:
+def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any = None) -> jax.Array:
     """The whitener at each location, in the memory of the moments' scatter, which is used up.
 
     Args:
         moments: on the grid, (H, W, …), of at least one picture; sharded over rows or not.
         epsilon: ε > 0.
+        blend: (α, C̄), see `jaxsode.algebra.precision.blended`; None blends nothing.
+        weight: (γ, v̄), see `jaxsode.algebra.precision.weight`; None multiplies by nothing.
 
     Returns:
         (H, W, k, k) lower triangular, sharded as the scatter was.
@@ -242,7 +310,8 @@ def factorise(moments: Moments, epsilon: Any) -> jax.Array:
     Raises:
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
-    whitener = _factorise(moments.scatter, moments.count, epsilon, rows_of(moments.scatter))
+    settings = (epsilon, blend, weight)
+    whitener = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
     bad, first = (int(number) for number in _failed(whitener))
     if bad:
         raise NumericalError(_failure(bad, divmod(first, whitener.shape[1])))
@@ -332,13 +401,13 @@ def _collected(batches: list[jax.Array], sharding: NamedSharding | None) -> jax.
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)
 def _factorise(
-    scatter: jax.Array, count: jax.Array, epsilon: jax.Array, sharding: NamedSharding | None
+    scatter: jax.Array, count: jax.Array, settings: Any, sharding: NamedSharding | None
 ) -> jax.Array:
     if sharding is None:
-        return _factorise_rows(scatter, count, epsilon)
+        return _factorise_rows(scatter, count, settings)
     # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
     own_rows = _on_own_rows(_factorise_rows, sharding, arrays=2)
-    return own_rows(scatter, count, epsilon)
+    return own_rows(scatter, count, settings)
 
 
 def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, arrays: int) -> Callable[..., Any]:
@@ -349,7 +418,7 @@ def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, array
     )
 
 
-def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) -> jax.Array:
+def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> jax.Array:
     """A few rows of the grid after the other, so that little is held besides the state itself."""
     H, width = count.shape
     # As many as make a batch worth the name, and divide H: a row must not be factorised twice.
@@ -360,24 +429,34 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, epsilon: jax.Array) ->
         start = i * rows
         part, n = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (state, count))
         C = part / n[:, :, None, None].astype(part.dtype)
-        M = over_grid(algebra.precision.whitener, in_axes=(0, None))(C, epsilon)
+        M = over_grid(_whitener, in_axes=(0, None))(C, settings)
         return jax.lax.dynamic_update_slice_in_dim(state, M, start, axis=0)
 
     return jax.lax.fori_loop(0, H // rows, block, scatter)
 
 
-def _made(state: Any, spec: Spec, method: Method) -> tuple[jax.Array, Any]:
+def _whitener(C: jax.Array, settings: Any) -> jax.Array:
+    """Of one location."""
+    epsilon, blend, weight = settings
+    regular = C if blend is None else algebra.precision.blended(C, blend[1], blend[0])
+    M = algebra.precision.whitener(regular, epsilon)
+    if weight is None:
+        return M
+    return M * algebra.precision.weight(jnp.trace(C) / C.shape[-1], weight[1], weight[0])
+
+
+def _made(state: Any, spec: Spec, method: Method, epsilon: Any) -> tuple[jax.Array, Any]:
     """Mean and precision of the kinds that are not made in place."""
     key = embedding.as_key(0 if method.seed is None else method.seed)
     k = method.k or 0
     if isinstance(state, Pooled):
-        return state.mean, Shared(_shared(state, method.epsilon, spec))
+        return state.mean, Shared(_shared(state, epsilon, spec))
     if isinstance(state, Moments) and spec.needs == "one set":
-        return state.mean, Shared(_shared(state, method.epsilon, spec))
+        return state.mean, Shared(_shared(state, epsilon, spec))
     over = rows_of(jax.tree.leaves(state)[-1])
     if isinstance(state, Pictures):
-        return _of_pictures(state.z, method.epsilon, key, spec, k, over)
-    return state.mean, _of_moments(state, method.epsilon, key, spec, k, over)
+        return _of_pictures(state.z, epsilon, key, spec, k, over)
+    return state.mean, _of_moments(state, epsilon, key, spec, k, over)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -15,10 +15,14 @@ from jax.sharding import Mesh
 from jaxsode import checkpoint
 from jaxsode.backbones import registry
 from jaxsode.backbones.protocol import Backbone
+from jaxsode.choice import Choice
 from jaxsode.errors import ArgumentError, CheckpointError
 from jaxsode.layout import assembled, dealt, everywhere
 from jaxsode.method import Method
+from jaxsode.overall import Overall
 from jaxsode.trees import cause, shown
+
+_SHARED = "shared-covariance"
 
 
 def description(backbone: Backbone) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class Saved:
         moments: whether that is the statistics, of which the precision is made; else the precision.
         whole: arrays that have no rows.
         shapes: (shape, dtype) of those that have, by name.
+        overall, choice: see `Detector`.
     """
 
     reader: checkpoint.Reader
@@ -76,6 +81,8 @@ class Saved:
     moments: bool
     whole: dict[str, Any]
     shapes: dict[str, tuple[tuple[int, ...], str]]
+    overall: Overall | None
+    choice: Choice | None
 
     @classmethod
     def open(cls, path: Path, backbone: Backbone | None) -> Self:
@@ -103,6 +110,9 @@ class Saved:
         method = page["method"]
         layers = method["layers"] and tuple(method["layers"])
         W = jnp.asarray(whole.pop("W"))
+        # An older page has neither.
+        variance, choice = page.get("mean_variance"), page.get("choice")
+        shared = whole.pop(_SHARED, None)
         leaves = [whole.pop(f"backbone-{i:05d}") for i in range(page["backbone"]["leaves"])]
         return cls(
             reader=reader,
@@ -115,6 +125,10 @@ class Saved:
             moments=page["moments"],
             whole=whole,
             shapes={name: (tuple(shape), dtype) for name, (shape, dtype) in page["rows"].items()},
+            overall=None
+            if variance is None
+            else Overall(jnp.float32(variance), None if shared is None else jnp.asarray(shared)),
+            choice=None if choice is None else Choice.of_page(choice),
         )
 
     def rows(self, start: int, stop: int) -> dict[str, jax.Array]:
@@ -155,6 +169,8 @@ def page_of(
     kind: str,
     moments: bool,
     rows: dict[str, tuple[tuple[int, ...], str]],
+    overall: Overall | None = None,
+    choice: Choice | None = None,
 ) -> dict[str, Any]:
     """The page of a saved detector, as `Saved` reads it; arguments as its attributes."""
     return {
@@ -166,6 +182,8 @@ def page_of(
         "kind": kind,
         "moments": moments,
         "rows": rows,
+        "mean_variance": None if overall is None else float(overall.variance),
+        "choice": None if choice is None else choice.page(),
     }
 
 
@@ -194,6 +212,11 @@ def check_network(backbone: Any) -> None:
             f"normalisation, as jaxsode.load_backbone makes it, or None for one of this package "
             f"({cause(error)})"
         ) from error
+
+
+def overall_arrays(overall: Overall | None) -> dict[str, jax.Array]:
+    """The array that all locations share, if the precision has one."""
+    return {} if overall is None or overall.covariance is None else {_SHARED: overall.covariance}
 
 
 def network_of(

@@ -12,6 +12,7 @@ from jaxsode import Method
 from jaxsode.algebra.embedding import EMBEDDINGS, semi_orthogonal
 from jaxsode.algebra.precision import PRECISIONS
 from jaxsode.errors import ArgumentError
+from jaxsode.share import Share
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,21 @@ from jaxsode.errors import ArgumentError
         ({"epsilon": 0.0}, "epsilon = 0.0 is not above 0"),
         ({"epsilon": float("nan")}, "epsilon = nan"),
         ({"epsilon": 1e39}, r"epsilon = 1e\+39 is not above 0 and finite"),
-        ({"epsilon": "0.01"}, "epsilon = '0.01' is no number"),
+        ({"epsilon": "0.01"}, "epsilon = '0.01' is neither a number nor a share: give 0.01, 5% or auto"),
+        ({"epsilon": "-5%"}, "neither a number nor a share"),
+        ({"epsilon": "0%"}, "is no share: choose one above 0 %"),
+        ({"epsilon": Share(-1.0)}, "is no share"),
+        ({"epsilon": "auto", "precision": "global"}, "give a number, or a share such as 5%"),
+        ({"pooling": 2}, "pooling = 2 has no location in its middle"),
+        ({"pooling": 0}, "pooling = 0 is no window"),
+        ({"pooling": (3, 1.5)}, r"pooling = 1\.5 is no window"),
+        ({"pooling": ()}, "pooling has no window"),
+        ({"align": "cubic"}, "align 'cubic' is unknown: choose one of nearest, bilinear"),
+        ({"scale": "channel"}, "scale 'channel' is unknown: choose one of none, layer"),
+        ({"shrinkage": 0.5}, "shrinkage = 0.5 with the precision 'local': it is of 'shrunk'"),
+        ({"shrinkage": 1.5, "precision": "shrunk"}, "shrinkage = 1.5 is not from 0 to 1"),
+        ({"variance_weight": -0.1}, "variance_weight = -0.1 is not from 0 to 1"),
+        ({"variance_weight": 0.1, "precision": "global"}, "it is of local and shrunk"),
         ({"epsilon": jnp.float32(-1)}, "epsilon = -1.0 is not above 0"),
         ({"epsilon": jnp.array([0.1, jnp.nan])}, "epsilon = nan is not above 0"),
         ({"seed": jnp.float32(1)}, "seed 1.0 is no integer"),
@@ -128,3 +143,42 @@ def test_a_pytree_of_its_seed_and_epsilon():
     same = jax.jit(lambda m: m)(a)
     assert int(same.seed) == 2**32 - 1
     assert Method(**same.page()) == replace(a, epsilon=float(np.float32(a.epsilon)))
+
+
+BETTER = [
+    {"pooling": 3},
+    {"pooling": (3, 1, 1)},
+    {"align": "bilinear"},
+    {"scale": "layer"},
+    {"epsilon": "5%"},
+    {"epsilon": "auto"},
+    {"epsilon": 0.3},
+    {"variance_weight": 0.2},
+    {"precision": "shrunk"},
+    {"precision": "shrunk", "shrinkage": 0.3},
+]
+
+
+def test_whatever_is_not_the_papers_is_named_and_written_down():
+    methods = [Method(**changes) for changes in BETTER]
+    assert len({str(method) for method in [Method(), *methods]}) == 1 + len(BETTER)
+    assert str(Method()) == "semi-orthogonal-k100-seed0"
+    assert str(Method(pooling=(3, 1, 1), epsilon="5 %")) == "semi-orthogonal-k100-seed0-pool3.1.1-eps5%"
+    for method in methods:
+        page = json.loads(json.dumps(method.page()))
+        assert Method(**page) == method
+        assert hash(Method(**page)) == hash(method)
+        through = jax.jit(lambda m: m)(method)
+        assert (str(through), through.automatic) == (str(method), method.automatic)
+        assert Method(**through.page()).page() == through.page()
+    assert methods[4].page()["epsilon"] == "5.0%"
+    assert Method(pooling=[3, 1, 1]) == Method(pooling=(3, 1, 1))
+    assert Method(precision="shrunk").shrinkage == "auto"
+    shapes = {jax.tree.structure(Method(epsilon=f"{n}%")) for n in (5, 10)}
+    assert len(shapes) == 1
+
+
+def test_a_page_from_before_there_was_more_than_the_paper():
+    older = ("embedding", "k", "seed", "precision", "epsilon", "sigma", "layers")
+    page = {name: value for name, value in Method().page().items() if name in older}
+    assert Method(**page) == Method()

@@ -141,7 +141,8 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
 def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):
     """Each method of a plan has a name, and so a folder, of its own."""
     every = ["local", "global", "global-one-mean", "dual", "full-rank", *EIGENVECTORS]
-    plan = complete(Request(k=(4, 8), seed=(3, 5), precision=tuple(every), embedding=("identity",)))
+    papers = functools.partial(Request, epsilon=("0.01",))
+    plan = complete(papers(k=(4, 8), seed=(3, 5), precision=tuple(every), embedding=("identity",)))
     chosen = [
         f"identity-k{k}-{name}{seed}"
         for name in EIGENVECTORS
@@ -151,7 +152,7 @@ def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):
     assert any(name.endswith("seed5") for name in chosen)
     once = ["identity", *(f"identity-{name}" for name in every[1:5])]
     assert [str(method) for method in plan.methods] == [*once, *chosen]
-    drawn = complete(Request(k=(4,), seed=(3, 5), precision=("local", "dual"), embedding=("sampled",)))
+    drawn = complete(papers(k=(4,), seed=(3, 5), precision=("local", "dual"), embedding=("sampled",)))
     assert [str(method) for method in drawn.methods] == [
         f"sampled-k4{name}-seed{seed}" for name in ("", "-dual") for seed in (3, 5)
     ]
@@ -342,6 +343,16 @@ def _refused(capsys, arguments, *words):
         (["--layers", "7"], ("layers", "resnet18")),
         (["--size", "8", "8"], ("--size 8 8 is too small",)),
         (["--epsilon", "inf"], ("--epsilon inf", "must be above 0, and finite")),
+        (["--epsilon", "5", "6x"], ("'6x' is neither a number nor a share: give 0.01, 5% or auto",)),
+        (["--epsilon", "auto", "--precision", "global"], ("epsilon 'auto'", "give a number, or a share")),
+        (["--pooling", "3,x"], ("--pooling 3,x is no window: give 3, or one for each layer, 3,1,1",)),
+        (["--pooling", "3,1"], ("pooling 3,1 for 3 feature maps",)),
+        (["--align", "cubic"], ("--align cubic is unknown: choose one of nearest, bilinear",)),
+        (["--scale", "nonsense"], ("--scale nonsense is unknown: choose one of none, layer",)),
+        (["--preset", "best"], ("--preset best is unknown: choose one of paper, recommended",)),
+        (["--picture-score", "mean"], ("--picture-score mean is unknown: choose one of max, top1%",)),
+        (["--shrinkage", "0.5"], ("--shrinkage is of the precision shrunk: add --precision shrunk",)),
+        (["--variance-weight", "2"], ("variance_weight = 2.0 is not from 0 to 1",)),
         (["--sigma", "nan"], ("--sigma nan", "must be at least 0, and finite")),
         (["--memory-gb", "inf"], ("--memory-gb inf", "finite")),
         (["--seed", "-1"], ("--seed -1 is out of range",)),

@@ -278,5 +278,5 @@ def test_leave_one_out_of_what_was_not_in():
     # As many directions as pictures: each has one for itself.
     with pytest.raises(NumericalError, match="a smaller k"):
         _fit(train, Method(k=20, epsilon=1e-6)).leave_one_out([train])
-    with pytest.raises(ArgumentError, match="of the precision 'local', not 'global'"):
+    with pytest.raises(ArgumentError, match="of the precision 'local' or 'shrunk', not 'global'"):
         _fit(train, Method(k=4, precision="global")).leave_one_out([train])

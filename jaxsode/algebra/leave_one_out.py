@@ -8,8 +8,16 @@ the distance to the model of the others. With δ = z − μ, of all N, and g = �
 
 C₋ being the covariance of the others, divided by N − 1. The ε in g is not the detector's: scores of its own
 pictures as if unseen take one more factorisation, and one more pass over them.
+
+With a covariance that is shrunk towards one that all locations share, (1 − α)C + αC̄, the same holds of
+
+    A = (1 − α)C + (1 − 1/N)(αC̄ + εI),    g = δᵀA⁻¹δ,    d² = N/(N−1) · g / (1 − (1 − α)g/(N−1))
+
+and log det alike. There C̄ is taken as fixed: the picture's own part in it, one of N pictures at one of H·W
+locations, stays in. It is exact in all else, and for α = 0 in everything.
 """
 
+import jax
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Float, Int
@@ -30,34 +38,42 @@ def whitener(
     covariance: Float[Array, "k k"],
     count: int | float | Int[Array, ""] | Float[Array, ""],
     epsilon: float | Float[Array, ""],
+    *,
+    shrinkage: float | Float[Array, ""] = 0.0,
+    shared: Float[Array, "k k"] | None = None,
 ) -> Float[Array, "k k"]:
-    """M = L⁻¹ of C + ε(1 − 1/N)I = LLᵀ, the whitener of the functions below.
+    """M = L⁻¹ of (1 − α)C + (1 − 1/N)(αC̄ + εI) = LLᵀ, the whitener of the functions below.
 
     Args:
         covariance: (k, k), C of all N pictures, divided by N.
         count: N.
         epsilon: ε > 0, the detector's.
+        shrinkage: α, from 0 to 1.
+        shared: (k, k) C̄; None where α = 0.
 
     Returns:
         M, (k, k) lower triangular. NaN where N < 2.
     """
+    if shared is not None:
+        covariance = precision.blended(covariance, shrunk(shared, count), shrinkage)
     return precision.whitener(covariance, jnp.asarray(shrunk(epsilon, count), covariance.dtype))
 
 
 def shrunk(
-    epsilon: float | Float[Array, ""], count: int | float | Int[Array, ""] | Float[Array, ""]
-) -> Float[Array, ""]:
+    added: float | Float[Array, "*k"], count: int | float | Int[Array, ""] | Float[Array, ""]
+) -> Float[Array, "*k"]:
     """ε(1 − 1/N): with it C + εI is the covariance of the others, C₋ + εI, up to a scale and a rank-one term.
 
     Args:
-        epsilon: ε > 0, the detector's.
+        added: ε > 0, the detector's; or the C̄ that is added to C.
         count: N.
 
     Returns:
-        () NaN where N < 2.
+        As `added`. NaN where N < 2.
     """
     N = jnp.asarray(count, jnp.result_type(float))
-    return epsilon * (1 - 1 / jnp.where(N < 2, jnp.nan, N))
+    part = 1 - 1 / jnp.where(N < 2, jnp.nan, N)
+    return added * (part.astype(added.dtype) if isinstance(added, jax.Array) else part)
 
 
 def distance(
@@ -65,6 +81,8 @@ def distance(
     mean: Float[Array, " k"],
     count: int | float | Int[Array, ""] | Float[Array, ""],
     whitener: Float[Array, "k k"],
+    *,
+    shrinkage: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, ""]:
     """The Mahalanobis distance of one of the N pictures to the model of the other N − 1.
 
@@ -73,12 +91,13 @@ def distance(
         mean: (k,) μ, of all N.
         count: N.
         whitener: (k, k) M, of this page's `whitener`.
+        shrinkage: α that it was made with.
 
     Returns:
         () d ≥ 0. NaN where N < 2, where z is too far to have been among the N, and where float rounding
         leaves nothing of it, see `TRUSTED`. Its gradient at z = μ is 0.
     """
-    return corrected(mahalanobis(z, mean, whitener), count)
+    return corrected(mahalanobis(z, mean, whitener), count, shrinkage=shrinkage)
 
 
 def log_likelihood(
@@ -86,6 +105,8 @@ def log_likelihood(
     mean: Float[Array, " k"],
     count: int | float | Int[Array, ""] | Float[Array, ""],
     whitener: Float[Array, "k k"],
+    *,
+    shrinkage: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, ""]:
     """The log-density of one of the N pictures under the Gaussian N(μ₋, C₋ + εI) of the other N − 1.
 
@@ -96,34 +117,59 @@ def log_likelihood(
         mean: (k,) μ, of all N.
         count: N.
         whitener: (k, k) M, of this page's `whitener`.
+        shrinkage: α that it was made with.
 
     Returns:
         () NaN where the distance is.
     """
-    g = mahalanobis(z, mean, whitener) ** 2
-    k = z.shape[0]
+    return log_density(mahalanobis(z, mean, whitener), count, whitener, shrinkage=shrinkage)
+
+
+def log_density(
+    inside: Float[Array, ""],
+    count: int | float | Int[Array, ""] | Float[Array, ""],
+    whitener: Float[Array, "k k"],
+    *,
+    shrinkage: float | Float[Array, ""] = 0.0,
+) -> Float[Array, ""]:
+    """`log_likelihood` from the distance that its whitener gives.
+
+    Args:
+        inside: () √g ≥ 0.
+        count: N.
+        whitener: (k, k) M, of this page's `whitener`.
+        shrinkage: α that it was made with.
+
+    Returns:
+        () see `log_likelihood`.
+    """
+    g, k = inside**2, whitener.shape[-1]
     others = _others(count, g)
-    rest = _rest(g, others)
+    rest = _rest(g, others, shrinkage)
     d2 = (others + 1) / others * g / rest
     of_all = -2 * jnp.sum(jnp.log(jnp.diagonal(whitener)))
     log_det = of_all + k * jnp.log1p(1 / others) + jnp.log(rest)
-    return -(d2 + log_det + k * jnp.log(jnp.asarray(2 * jnp.pi, z.dtype))) / 2
+    return -(d2 + log_det + k * jnp.log(jnp.asarray(2 * jnp.pi, g.dtype))) / 2
 
 
 def corrected(
-    inside: Float[Array, ""], count: int | float | Int[Array, ""] | Float[Array, ""]
+    inside: Float[Array, ""],
+    count: int | float | Int[Array, ""] | Float[Array, ""],
+    *,
+    shrinkage: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, ""]:
     """√g → d: from any precision's distance that was made with ε(1 − 1/N), the dual's for one.
 
     Args:
         inside: () √g ≥ 0, the distance of one of the N pictures to the model of all.
         count: N.
+        shrinkage: α that the precision was made with.
 
     Returns:
         () d, see `distance`.
     """
     others = _others(count, inside)
-    return inside * jnp.sqrt((others + 1) / (others * _rest(inside**2, others)))
+    return inside * jnp.sqrt((others + 1) / (others * _rest(inside**2, others, shrinkage)))
 
 
 def _others(
@@ -133,7 +179,9 @@ def _others(
     return jnp.where(N < 2, jnp.nan, N - 1)
 
 
-def _rest(g: Float[Array, ""], others: Float[Array, ""]) -> Float[Array, ""]:
-    """1 − g/(N−1), or NaN: never clamped, for what is clamped would be the distance of no picture."""
-    rest = 1 - g / others
+def _rest(
+    g: Float[Array, ""], others: Float[Array, ""], shrinkage: float | Float[Array, ""]
+) -> Float[Array, ""]:
+    """1 − (1 − α)g/(N−1), or NaN: never clamped, for what is clamped would be the distance of no picture."""
+    rest = 1 - (1 - shrinkage) * g / others
     return jnp.where(rest > TRUSTED * jnp.finfo(g.dtype).eps, rest, jnp.nan)

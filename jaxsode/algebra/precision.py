@@ -18,6 +18,8 @@ from jaxsode.algebra.cholesky import inverse_cholesky
 from jaxsode.algebra.distance import mahalanobis
 from jaxsode.algebra.moments import Moments
 
+_LEAST = 1e-3  # of the mean variance
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -83,6 +85,39 @@ def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""])
     return inverse_cholesky(covariance + epsilon * jnp.eye(k, dtype=covariance.dtype))
 
 
+def blended(
+    covariance: Float[Array, "k k"], shared: Float[Array, "k k"], shrinkage: float | Float[Array, ""]
+) -> Float[Array, "k k"]:
+    """(1 − α)C + αC̄: for few pictures, of which a location's own covariance is nearly all noise.
+
+    Args:
+        covariance: (k, k), C of the location.
+        shared: (k, k), C̄, the mean of all locations' covariances.
+        shrinkage: α, from 0 to 1.
+
+    Returns:
+        (k, k), to be given to `whitener`.
+    """
+    return (1 - shrinkage) * covariance + shrinkage * shared
+
+
+def weight(
+    variance: Float[Array, ""], mean_variance: Float[Array, ""], exponent: float | Float[Array, ""]
+) -> Float[Array, ""]:
+    """(v/v̄)^γ, what a location's distances are multiplied by: with γ > 0 where little varies they count less.
+
+    Args:
+        variance: () v, the mean of the diagonal of the location's C; below a thousandth of v̄ it counts as
+            that.
+        mean_variance: () v̄ > 0, the mean of all locations' v.
+        exponent: γ; 0, as in the paper, is 1 everywhere.
+
+    Returns:
+        () > 0.
+    """
+    return jnp.maximum(variance / mean_variance, _LEAST) ** exponent
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Shared:
@@ -107,7 +142,8 @@ class Spec:
     Attributes:
         needs: what from.
         draws: whether the key can change it.
-        of_moments: (moments, ε, k, key) → precision, of one location (or of the one set).
+        of_moments: (moments, ε, k, key) → precision, of one location (or of the one set); None where it takes
+            more than the location's own.
         of_pictures: (Y, ε, k, key) → precision, Y (N, F) being the centred features of one location.
     """
 
@@ -130,16 +166,20 @@ def _eigenvectors(*, largest: bool) -> Spec:
 
 PRECISIONS: dict[str, Spec] = {
     "local": Spec("moments", of_moments=lambda moments, epsilon, k, key: local(moments, epsilon)),
+    "shrunk": Spec("moments"),
     "global": Spec("pooled", of_moments=lambda state, epsilon, k, key: of_pooled(state, epsilon)),
     "global-one-mean": Spec("one set", of_moments=lambda moments, epsilon, k, key: local(moments, epsilon)),
     "eigenvectors-lower": _eigenvectors(largest=False),
     "eigenvectors-higher": _eigenvectors(largest=True),
     "dual": Spec("pictures", of_pictures=lambda Y, epsilon, k, key: dual.factorise(Y, epsilon)),
 }
-"""The precisions of the paper's Table 1 by name. "local" is the method; "global" pools the scatters about
-each location's own mean, "global-one-mean" takes all locations' vectors for one set; the eigenvectors are the
-k smallest or largest of each location's C; "dual" is "local" from the pictures' side, cheaper where N < F."""
+"""The precisions of the paper's Table 1 by name, and "shrunk". "local" is the method; "shrunk" blends each
+location's covariance with the mean of all, see `blended`; "global" pools the scatters about each location's
+own mean, "global-one-mean" takes all locations' vectors for one set; the eigenvectors are the k smallest or
+largest of each location's C; "dual" is "local" from the pictures' side, cheaper where N < F."""
 
+OF_MOMENTS = ("local", "shrunk")
+"""Those that are a whitener of each location's own moments."""
 EIGENVECTORS = ("eigenvectors-lower", "eigenvectors-higher")
 FULL_RANK = "full-rank"
 """Of a `Method`: local or dual, whichever is cheaper for the number of pictures."""

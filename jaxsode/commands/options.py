@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxsode import datasets, report
-from jaxsode.experiment.plan import CHOSEN
+from jaxsode.experiment.plan import CHOSEN, PRESETS
+from jaxsode.metrics import PICTURE_SCORES
 
 
 def _one_of(names: Iterable[str]) -> Any:
@@ -74,12 +75,30 @@ class Methods:
     k: tuple[int, ...] | None = None
     """Embedding size, or how many eigenvectors; by default the data set's, 100."""
     precision: Annotated[tuple[str, ...], _some_of(CHOSEN["precision"])] = ("local",)
-    """Each location's own, the paper's method; or another of its Table 1. Eigenvectors and full-rank want
-    --embedding identity."""
-    epsilon: float | None = None
-    """ε, added to the diagonal of each covariance; by default the data set's, 0.01."""
+    """Each location's own, the paper's method; shrunk, for few pictures; or another of its Table 1.
+    Eigenvectors and full-rank want --embedding identity."""
+    epsilon: tuple[str, ...] | None = None
+    """ε, added to the diagonal of each covariance: a number; a share of the mean variance, 5%; or auto, the
+    share under which good pictures foretell each other best. By default the data set's, 0.01."""
+    preset: Annotated[str | None, _one_of(PRESETS)] = None
+    """paper: all as in the paper. recommended: --pooling 3 --epsilon auto. What else is given is kept."""
+    pooling: tuple[str, ...] | None = None
+    """Side of the window that features are averaged over: 1 averages nothing, 3 over 3 × 3 locations; or one
+    for each layer, 3,1,1."""
+    align: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["align"])] = None
+    """How coarser layers come onto the finest grid; by default nearest."""
+    scale: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["scale"])] = None
+    """layer: each layer's features divided by their root mean variance. By default none."""
+    shrinkage: tuple[str, ...] | None = None
+    """With --precision shrunk: how much of the mean of all covariances there is in each one, from 0 to 1; or
+    auto, its default, chosen as ε is. For few pictures."""
+    variance_weight: tuple[float, ...] | None = None
+    """γ from 0 to 1: distances are multiplied by (v / mean v)^γ, v being the variance at the location. By
+    default 0; what is better, only labelled defects tell."""
     sigma: float | None = None
     """Of the anomaly map's Gaussian filter, in pixels; by default the data set's, 4."""
+    picture_score: Annotated[str | None, _one_of(PICTURE_SCORES)] = None
+    """A picture's score: its map's highest value, as in the paper; or the mean of the highest hundredth."""
     neighbours: tuple[int, ...] = (5,)
     """SPADE's K, pictures that each is compared to; its authors use 50."""
     student_width: float = 1.0

@@ -111,6 +111,7 @@ def run(asked: Run, console: Console) -> Path:
             stopwatch,
             memory,
             metric_memory=None if metric_memory is None else int(metric_memory * 1e9),
+            picture_score=plan.picture_score,
         )
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
         summaries = whole.run(splits)
@@ -257,6 +258,14 @@ class _Whole:
         )
 
 
+def _chosen(choice: Mapping[str, Any]) -> str:
+    """What the likelihood chose, in a line."""
+    epsilon, alpha = choice["epsilon"], choice["shrinkage"]
+    share = f"{float(epsilon[:-1]):.3g}% of the mean variance" if isinstance(epsilon, str) else f"{epsilon:g}"
+    said = f"ε = {share}" + ("" if alpha is None else f", α = {alpha:.3g}") + ", by leave-one-out likelihood"
+    return said if choice["note"] is None else f"{said}; {choice['note']}"
+
+
 def _timing(page: Mapping[str, Any], extract_s: float, extracted: int) -> dict[str, float | None]:
     """Seconds, and the pictures scored a second: each one's features and its map. In blocks, fitting and
     scoring have one time together, and no such rate."""
@@ -283,5 +292,11 @@ def _print(
         rows = [(str(method), report.flatten(summary["mean"])) for method, summary in named]
         title = f"{plan.dataset} · {plan.backbone} · mean over folds"
     console.print(report.table(title, rows))
+    for method, summary in zip(plan.methods, summaries, strict=True):
+        for fold in summary["folds"]:
+            # Of a sweep only what is out of the ordinary: its records have the rest.
+            if "choice" in fold and (len(summaries) == 1 or fold["choice"]["note"]):
+                line = f"{method} · fold {fold['fold']} · {_chosen(fold['choice'])}"
+                console.print(line, style="yellow" if fold["choice"]["note"] else None, markup=False)
     if "note" in weights:
         console.print(weights["note"], style="yellow")

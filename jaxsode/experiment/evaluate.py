@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxsode import metrics
+from jaxsode.algebra.precision import OF_MOMENTS
 from jaxsode.blocks import fit_and_score, rows_per_block
+from jaxsode.choice import Choice
 from jaxsode.datasets import Batch, Split
 from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError
@@ -38,6 +40,7 @@ class Experiment:
         stopwatch: gets fit_s and score_s, or blocks_s for both.
         memory: bytes that the state of fitting may take; above it, locations are done block by block.
         metric_memory: bytes that exact metrics may take; above it they have a bound, see `metrics.Stream`.
+        picture_score: see `jaxsode.metrics.Stream`.
         host_memory: bytes that embedded features may take, which blocks keep; a share of what is free.
     """
 
@@ -45,6 +48,7 @@ class Experiment:
     stopwatch: Stopwatch
     memory: int
     metric_memory: int | None = None
+    picture_score: str = "max"
     host_memory: int = field(default_factory=free_memory)
 
     def rows(self, method: Method, pictures: int) -> int:
@@ -80,6 +84,8 @@ class Experiment:
             rows, keep = self._blocks(split, method)
             blocks = -(-self.features.grid()[0] // rows)
             uses += [*split.train, *split.test] * (1 if keep else blocks)
+            if blocks > 1 and method.scale != "none":
+                uses += split.train  # for the scale, before the first block
             uses += split.left_out
             tested += [*split.left_out, *split.test]
             apart += split.test if blocks > 1 else ()
@@ -106,14 +112,19 @@ class Experiment:
 
         Returns:
             All `metrics.Metrics`, by the data set's own rule for masks; their `error_bound` where they are
-            not exact; and of a peer its `model`, see `Model.page`.
+            not exact; of a peer its `model`, see `Model.page`; and the `choice` of ε or the shrinkage where
+            the method left it open: what was taken, a note where there is one, and the curve.
         """
         dataset = self.features.dataset
         about: dict[str, Any] = {}
-        stream = metrics.Stream(paper_full_mask=dataset.paper_full_mask, memory=self.metric_memory)
+        stream = metrics.Stream(
+            paper_full_mask=dataset.paper_full_mask,
+            memory=self.metric_memory,
+            picture_score=self.picture_score,
+        )
         with stream:
             scored = (
-                self._scored(split, method, bar, save)
+                self._scored(split, method, bar, save, about)
                 if isinstance(method, Method)
                 else self._by_peer(split, method, bar, about)
             )
@@ -137,7 +148,7 @@ class Experiment:
         why = None
         if not isinstance(method, Method):
             why = f"{method} has no leave-one-out"
-        elif method.precision != "local":
+        elif method.precision not in OF_MOMENTS:
             why = f"precision {method.precision!r} has no leave-one-out"
         elif self.rows(method, len(split.train)) < self.features.grid()[0]:
             why = "in blocks, for want of memory, there is no leave-one-out"
@@ -192,9 +203,9 @@ class Experiment:
         return rows, rows == f.grid()[0] or embedded <= self.host_memory
 
     def _scored(
-        self, split: Split, method: Method, bar: Bar, save: Path | None
+        self, split: Split, method: Method, bar: Bar, save: Path | None, about: dict[str, Any]
     ) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Anomaly maps (B, height, width) of the test pictures, each with its batch."""
+        """Anomaly maps (B, height, width) of the test pictures, with their batch; `about` gets a choice."""
         f = self.features
 
         def maps_of(indices: Sequence[int], what: str) -> Iterator[tuple[FeatureMaps, int]]:
@@ -218,6 +229,7 @@ class Experiment:
                     keep=keep,
                     path=save,
                 )
+            about |= _told(scored.method, scored.choice)
             yield from zip((maps for maps, _ in scored), f.pictures(split.test), strict=True)
             return
         with self.stopwatch("fit_s"):
@@ -229,6 +241,7 @@ class Experiment:
                 pictures=n,
                 keep_moments=save is not None or bool(split.left_out),
             )
+        about |= _told(detector.method, detector.choice)
         if save is not None:
             detector.save(save)
         if split.left_out:
@@ -242,3 +255,11 @@ class Experiment:
                     maps = np.asarray(detector.anomaly_map_of_features(found[0]))
                 yield maps, found[1]
                 done(found[1].valid)
+
+
+def _told(method: Method, choice: Choice | None) -> dict[str, Any]:
+    """A choice as a record has it; nothing if nothing was chosen."""
+    if choice is None:
+        return {}
+    taken = {name: method.page()[name] for name in ("epsilon", "shrinkage")}
+    return {"choice": taken | {"note": choice.note, "curve": choice.page()}}

@@ -11,9 +11,11 @@ from typing import Any
 from jaxsode import datasets
 from jaxsode.algebra.embedding import EMBEDDINGS
 from jaxsode.algebra.precision import EIGENVECTORS, FULL_RANK, PRECISIONS
+from jaxsode.algebra.pyramid import ALIGN
 from jaxsode.errors import ArgumentError
 from jaxsode.home import expanded, readable
-from jaxsode.method import Method
+from jaxsode.method import AUTO, SCALES, Method
+from jaxsode.metrics import PICTURE_SCORES
 from jaxsode.peers import PEERS, Peer, Spade, Student
 
 GAUSSIAN = "gaussian"
@@ -23,8 +25,30 @@ CHOSEN = {
     "method": (GAUSSIAN, *PEERS),
     "embedding": tuple(EMBEDDINGS),
     "precision": (*PRECISIONS, FULL_RANK),
+    "align": ALIGN,
+    "scale": SCALES,
 }
-"""What is chosen by name from a registry, and the names."""
+"""What is chosen by name, and the names."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"pooling": 1, "align": "nearest", "scale": "none", "shrinkage": None, "variance_weight": 0.0},
+    "recommended": {"pooling": 3, "align": "nearest", "scale": "none", "epsilon": AUTO},
+}
+"""The paper's features with the data set's own ε; or features pooled over 3 × 3 locations and ε chosen by
+leave-one-out likelihood. The two changes belong together: a mean over neighbours shrinks the variance."""
+
+_SWEPT = (
+    "precision",
+    "embedding",
+    "k",
+    "seed",
+    "pooling",
+    "align",
+    "scale",
+    "epsilon",
+    "shrinkage",
+    "variance_weight",
+)
 
 _LARGEST = 3e38  # of float32
 
@@ -41,8 +65,13 @@ class Request:
         hold_out, on_bad_picture: of a folder of one's own, see `jaxsode.datasets.folder.load`.
         backbone, weights, layers, dtype: see `jaxsode.load_backbone`; weights may be "random".
         method: "gaussian", or names of `PEERS`.
-        embedding, k, seed, precision: of the Gaussian's methods: every combination is one.
-        epsilon, sigma: of all of these.
+        preset: a name of `PRESETS`, which stands above the data set's own configuration and below whatever
+            else is asked for.
+        embedding, k, seed, precision, pooling, align, scale, epsilon, shrinkage, variance_weight: of the
+            Gaussian's methods: every combination is one. Pooling as "3" or "3,1,1", ε as a number, "5%" or
+            "auto", the shrinkage as a number or "auto"; it goes to those that are "shrunk".
+        sigma: of all of these.
+        picture_score: see `jaxsode.metrics.Stream`.
         neighbours: of SPADE, each a method.
         student_width, student_steps: of the student, which has each `seed`, too.
         distill_on: a folder of pictures that the student's teacher learns from; None: the good ones.
@@ -68,8 +97,15 @@ class Request:
     k: tuple[int, ...] | None = None
     seed: tuple[int, ...] = (0,)
     precision: tuple[str, ...] = ("local",)
-    epsilon: float | None = None
+    preset: str | None = None
+    pooling: tuple[str, ...] | None = None
+    align: tuple[str, ...] | None = None
+    scale: tuple[str, ...] | None = None
+    epsilon: tuple[str, ...] | None = None
+    shrinkage: tuple[str, ...] | None = None
+    variance_weight: tuple[float, ...] | None = None
     sigma: float | None = None
+    picture_score: str | None = None
     neighbours: tuple[int, ...] = (5,)
     student_width: float = 1.0
     student_steps: int = 20_000
@@ -83,7 +119,8 @@ class Plan:
     """A complete plan.
 
     Attributes:
-        dataset, data_dir, fold, backbone, weights, layers, dtype, batch_size, workers: see `Request`.
+        dataset, data_dir, fold, backbone, weights, layers, dtype, picture_score, batch_size, workers: see
+            `Request`.
         size: (height, width), None for the data set's.
         settings: for `jaxsode.datasets.load`, the data set's own.
         preparation: fields of `Preparation` that are other than the data set's own.
@@ -103,6 +140,7 @@ class Plan:
     dtype: str
     distill_on: Path | None
     methods: tuple[Method | Peer, ...]
+    picture_score: str
     batch_size: int
     workers: int
 
@@ -172,26 +210,27 @@ def complete(request: Request) -> Plan:
         ArgumentError: a value out of its range, or a data set that there isn't.
     """
     datasets.check_name(request.dataset)
-    own = tomllib.loads((folder() / f"{request.dataset}.toml").read_text(encoding="utf-8"))
+    own: dict[str, Any] = tomllib.loads((folder() / f"{request.dataset}.toml").read_text(encoding="utf-8"))
     _check(request)
+    preset = request.preset or own.get("preset")
+    own = PRESETS["paper"] | {"picture_score": "max"} | own | (PRESETS[preset] if preset else {})
 
     def value(name: str) -> Any:
         given = getattr(request, name)
         return own[name] if given is None else given
 
     def gaussians() -> Iterator[Method]:
-        for precision, embedding, k, seed in itertools.product(
-            request.precision,
-            request.embedding or (own["embedding"],),
-            request.k or (own["k"],),
-            request.seed,
-        ):
+        swept = {name: getattr(request, name) or (own[name],) for name in _SWEPT}
+        for values in itertools.product(*swept.values()):
+            setting: dict[str, Any] = dict(zip(swept, values, strict=True))
             method = Method(
-                embedding=embedding,
-                k=_rank(embedding, precision, k),
-                seed=seed,
-                precision=precision,
-                epsilon=value("epsilon"),
+                **setting
+                | {
+                    "k": _rank(setting["embedding"], setting["precision"], setting["k"]),
+                    "pooling": _windows(setting["pooling"]),
+                    "epsilon": _number(setting["epsilon"]),
+                    "shrinkage": _number(setting["shrinkage"]) if setting["precision"] == "shrunk" else None,
+                },
                 sigma=value("sigma"),
                 layers=request.layers,
             )
@@ -219,6 +258,7 @@ def complete(request: Request) -> Plan:
         dtype=request.dtype,
         distill_on=None if request.distill_on is None else expanded(request.distill_on),
         methods=tuple(methods.values()),
+        picture_score=value("picture_score"),
         batch_size=value("batch_size"),
         workers=request.workers,
     )
@@ -291,22 +331,49 @@ def _rank(embedding: str, precision: str, k: int) -> int | None:
     return None if embedding == "identity" and precision not in EIGENVECTORS else k
 
 
+def _number(value: Any) -> Any:
+    """What a text says, where it is a number; shares and words as they are."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _windows(value: Any) -> Any:
+    """ "3", or "3,1,1"; a configuration's numbers as they are."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    try:
+        return tuple(int(window) for window in value.split(","))
+    except ValueError as error:
+        raise ArgumentError(
+            f"--pooling {readable(value)} is no window: give 3, or one for each layer, 3,1,1"
+        ) from error
+
+
 def _check(request: Request) -> None:
     """In the option's own words, what `Method` would refuse as well."""
     several: dict[str, Sequence[Any] | None] = {
-        name: getattr(request, name)
-        for name in ("method", "k", "embedding", "seed", "precision", "neighbours", "fold")
+        name: getattr(request, name) for name in ("method", *_SWEPT, "neighbours", "fold")
     }
     for name, values in several.items():
         if values is not None and not values:
-            raise ArgumentError(f"--{name} has no value: give at least one")
+            raise ArgumentError(f"--{name.replace('_', '-')} has no value: give at least one")
     for name, choices in CHOSEN.items():
         for chosen in several[name] or ():
             check_choice(name, chosen, choices)
+    for name, choices in (("preset", PRESETS), ("picture_score", PICTURE_SCORES)):
+        if (one := getattr(request, name)) is not None:
+            check_choice(name.replace("_", "-"), one, choices)
+    for epsilon in map(_number, request.epsilon or ()):
+        if not isinstance(epsilon, str):
+            check_positive("epsilon", epsilon)
+    if request.shrinkage is not None and "shrunk" not in request.precision:
+        raise ArgumentError("--shrinkage is of the precision shrunk: add --precision shrunk")
     for k in request.k or ():
         if k < 1:
             raise ArgumentError(f"--k {k} is below 1: choose 1 ≤ k ≤ the number of features")
-    for name in ("epsilon", "batch_size", "workers"):
+    for name in ("batch_size", "workers"):
         check_positive(name.replace("_", "-"), getattr(request, name))
     if request.sigma is not None and not 0 <= request.sigma < _LARGEST:
         raise ArgumentError(f"--sigma {request.sigma} must be at least 0, and finite")

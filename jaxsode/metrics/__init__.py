@@ -5,9 +5,10 @@ Exact, or within a bound that stands beside them.
 
 from jaxsode.metrics.curve import area, roc
 from jaxsode.metrics.evaluation import evaluate, pixel_auroc, pro
-from jaxsode.metrics.stream import Average, Averages, Metrics, Stream, image_auroc
+from jaxsode.metrics.stream import PICTURE_SCORES, Average, Averages, Metrics, Stream, image_auroc
 
 __all__ = [
+    "PICTURE_SCORES",
     "Average",
     "Averages",
     "Metrics",

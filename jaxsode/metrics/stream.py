@@ -16,6 +16,9 @@ Average = Literal["pooled", "paper"]
 HALF = 128  # the least integer above 127.5
 FULL = 255
 
+PICTURE_SCORES = ("max", "top1%")
+"""What a picture's score is made of its map by: the highest value; the mean of the highest hundredth."""
+
 MEMORY = 2**31
 """Bytes within which a stream is exact: enough for 2,000 pictures of 704 × 256, a tenth of them with a defect
 in a hundredth of the pixels."""
@@ -67,7 +70,14 @@ class Stream:
             form: 0.0 where it is exact, None where the number is None. None before the first result.
     """
 
-    def __init__(self, *, paper_full_mask: bool, pro_limit: float = 0.3, memory: int | None = MEMORY) -> None:
+    def __init__(
+        self,
+        *,
+        paper_full_mask: bool,
+        pro_limit: float = 0.3,
+        memory: int | None = MEMORY,
+        picture_score: str = "max",
+    ) -> None:
         """Nothing yet.
 
         Args:
@@ -75,10 +85,16 @@ class Stream:
                 above 127.5, as `pooled` always does.
             pro_limit: in (0, 1], the false-positive rate up to which PRO is integrated.
             memory: bytes that scores may take, ≥ 16 MiB; None: as many as it takes.
+            picture_score: of a map, where no image scores are given, one of `PICTURE_SCORES`.
 
         Raises:
-            ArgumentError: the limit or the memory is out of its range.
+            ArgumentError: the limit or the memory is out of its range, or there is no such score.
         """
+        if picture_score not in PICTURE_SCORES:
+            raise ArgumentError(
+                f"picture_score {picture_score!r} is unknown: choose one of {', '.join(PICTURE_SCORES)}"
+            )
+        self._picture_score = picture_score
         check_limit(pro_limit)
         if memory is not None and not (isinstance(memory, int | np.integer) and memory >= LEAST_MEMORY):
             raise ArgumentError(
@@ -124,7 +140,8 @@ class Stream:
             masks: (B, height, width) uint8, the masks resized like the pictures, 0…255; 0 for good pictures,
                 and where there is none.
             defective: (B,) bool.
-            image_scores: (B,), real. By default the maximum of each map. With every batch or with none.
+            image_scores: (B,), real. By default the `picture_score` of each map. With every batch or with
+                none.
             masked: (B,) bool, False where a defective picture has no mask; of a good one it says nothing. By
                 default all have one. Where one is missing the pixel metrics are None for the whole set: a
                 number over a part of the pictures is not the metric. `image_auroc` needs no mask.
@@ -152,7 +169,9 @@ class Stream:
             raise ArgumentError(
                 "image scores came with some batches only: give them with every batch or with none"
             )
-        values, _ = inputs.image_scores(highest if image_scores is None else image_scores, flags, first=first)
+        if image_scores is None:
+            image_scores = highest if self._picture_score == "max" else _top(scores)
+        values, _ = inputs.image_scores(image_scores, flags, first=first)
 
         self._masked = self._masked and bool((known | ~flags).all())
         if self._masked:
@@ -209,6 +228,13 @@ class Stream:
     def _open(self) -> None:
         if self._closed:
             raise ArgumentError("the stream is closed: add pictures and ask for the result inside `with`")
+
+
+def _top(maps: np.ndarray) -> np.ndarray:
+    """(B,) the mean of the highest hundredth of each map's values, of one at least."""
+    flat = maps.reshape(len(maps), -1)
+    number = max(1, round(flat.shape[1] / 100))
+    return np.partition(flat, -number, axis=1)[:, -number:].mean(axis=1)
 
 
 def image_auroc(scores: ArrayLike, defective: ArrayLike) -> float | None:

@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 from jaxsode.algebra import over_grid
 from jaxsode.algebra.dual import factorise
 from jaxsode.algebra.leave_one_out import TRUSTED, corrected, distance, log_likelihood, whitener
+from jaxsode.algebra.likelihood import of_pictures
 from jaxsode.algebra.moments import covariance, of_batch
 
 
@@ -147,3 +148,46 @@ def test_of_the_dual_form_too():
     inside = jax.vmap(lambda y: dual.distance(y, jnp.zeros(80)))(Y)
     ours = jax.vmap(lambda d: corrected(d, 30.0))(inside)
     np.testing.assert_allclose(ours, _refit(z, 0.01)[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize(("n", "k"), [(2, 5), (10, 30), (60, 7)])
+def test_of_a_covariance_that_is_shrunk(n, k, shrinkage):
+    """Against refits that blend with the same C̄: in float64 to 1e-10."""
+    z, other = _pictures(n, k), _pictures(50, k, seed=1)
+    shared = np.cov(other.T, bias=True)
+    expected = []
+    for i in range(n):
+        others = np.delete(z, i, axis=0)
+        deviation = others - others.mean(0)
+        C = (1 - shrinkage) * deviation.T @ deviation / len(others) + shrinkage * shared + 0.05 * np.eye(k)
+        delta = z[i] - others.mean(0)
+        d2 = delta @ np.linalg.solve(C, delta)
+        expected.append((np.sqrt(d2), -(d2 + np.linalg.slogdet(2 * np.pi * C)[1]) / 2))
+    with jax.enable_x64(True):
+        moments = of_batch(jnp.asarray(z))
+        M = whitener(
+            covariance(moments), moments.count, 0.05, shrinkage=shrinkage, shared=jnp.asarray(shared)
+        )
+        for function, true in zip((distance, log_likelihood), np.array(expected).T, strict=True):
+            got = jax.vmap(lambda x, f=function: f(x, moments.mean, moments.count, M, shrinkage=shrinkage))(
+                jnp.asarray(z)
+            )
+            np.testing.assert_allclose(got, true, rtol=1e-10, atol=1e-10 * k * (function is log_likelihood))
+        mean, squared = of_pictures(
+            jnp.asarray(z - z.mean(0)),
+            covariance(moments),
+            0.05,
+            shrinkage=shrinkage,
+            shared=jnp.asarray(shared),
+        )
+        d, density = np.array(expected).T
+        np.testing.assert_allclose([mean, squared], [density.mean() / k, (d**2).mean() / k], rtol=1e-9)
+
+
+def test_one_picture_far_off_leaves_no_likelihood():
+    z = np.asarray(_pictures(9, 4), np.float32)
+    z[3] += 1e6
+    deviation = jnp.asarray(z - z.mean(0))
+    C = jnp.einsum("ni,nj->ij", deviation, deviation) / 9
+    assert np.isnan(of_pictures(deviation, C, 1e-3)).all()

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from jaxsode.algebra import over_grid
 from jaxsode.algebra.cholesky import inverse_cholesky
-from jaxsode.algebra.precision import whitener
+from jaxsode.algebra.precision import blended, weight, whitener
 
 
 def _covariance(rng, k, n):
@@ -61,3 +61,14 @@ def test_derivative_under_vmap_and_jit():
         # d tr(MMᵀ)… has a closed form: MᵀM = P, ‖M‖² = tr P, dtr P = −P²
         P = np.linalg.inv(np.asarray(C[i], np.float64) + 0.1 * np.eye(4))
         np.testing.assert_allclose(mapped[i], -P @ P, rtol=1e-3, atol=1e-3)
+
+
+def test_blended_and_weighted_in_plain_words():
+    rng = np.random.default_rng(0)
+    C, shared = (np.cov(rng.standard_normal((4, 30))) for _ in range(2))
+    blend = blended(jnp.asarray(C), jnp.asarray(shared), 0.3)
+    np.testing.assert_allclose(blend, 0.7 * C + 0.3 * shared, rtol=1e-5)
+    for v, gamma, expected in ((2.0, 0.2, 2**0.2), (0.5, 1.0, 0.5), (0.0, 0.2, 1e-3**0.2), (3.0, 0.0, 1.0)):
+        w = weight(jnp.float32(v), jnp.float32(1), gamma)
+        np.testing.assert_allclose(w, expected, rtol=1e-5)
+    assert np.isnan(weight(jnp.float32(0), jnp.float32(0), 0.2))

@@ -157,7 +157,7 @@ def test_a_killed_run(data, tmp_path, capsys):
         (["--k", "4"], "methods semi-orthogonal-k8-seed0, not semi-orthogonal-k4-seed0"),
         (["--fold", "1", "2"], "fold all, not 1, 2"),
         (["--maps", "none"], "maps all, not none"),
-        (["--epsilon", "1"], "epsilon 0.01, not 1.0"),
+        (["--epsilon", "1"], "methods semi-orthogonal-k8-seed0, not semi-orthogonal-k8-seed0-eps1"),
     ):
         assert refused("--resume", *more) == f"error: --resume: {partial} was begun with {differs}: {asked}"
     (data / "kos05" / "Part5.jpg").rename(data / "kos05" / "Part9.jpg")  # refused, and nothing is lost

@@ -361,3 +361,16 @@ def test_the_process_does_not_grow_with_pictures():
     """Ten times as many pictures, and memory below what the fewer need."""
     few, many = (in_a_process_of_its_own(count, 256, 2**25)[2] for count in (200, 2000))
     assert many < 1.1 * few
+
+
+def test_the_picture_score_may_be_of_the_highest_hundredth():
+    rng = np.random.default_rng(0)
+    maps, masks = rng.random((6, 20, 30)), np.zeros((6, 20, 30), np.uint8)
+    masks[:3, 2, 2] = 255
+    defective = np.arange(6) < 3
+    got, _ = streamed([(maps, masks)], paper_full_mask=False, picture_score="top1%")
+    top = np.sort(maps.reshape(6, -1), axis=1)[:, -6:].mean(1)
+    assert got["image_auroc"] == image_auroc(top, defective)
+    assert got["image_auroc"] != image_auroc(maps.max((1, 2)), defective)
+    with pytest.raises(ArgumentError, match="picture_score 'mean' is unknown: choose one of max, top1%"):
+        Stream(paper_full_mask=False, picture_score="mean")
