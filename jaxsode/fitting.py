@@ -149,7 +149,7 @@ def scaled(
 
     Args:
         W: (F, k) the embedding, Q.
-        batches: pairs of feature maps, and how many of their first rows count.
+        batches: pairs of feature maps, a (B, h, w, C) array for each scale, and how many rows count.
         method: see `Method`.
 
     Returns:

@@ -132,9 +132,9 @@ def test_loading_takes_the_moments_once_and_the_whitener(large, tmp_path, monkey
     large.save(tmp_path / "detector")
     before, peaks, whole = _live(), [], detector.precision_of
 
-    def spied(state, method):
+    def spied(state, *rest):
         peaks.append(_live(before))
-        return whole(state, method)
+        return whole(state, *rest)
 
     monkeypatch.setattr(detector, "precision_of", spied)
     for keep in (True, False):
