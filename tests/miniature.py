@@ -11,6 +11,20 @@ from PIL import Image
 
 from jaxsode.datasets import kolektor as loader
 
+SMALL = [
+    "--dataset",
+    "kolektor",
+    "--size",
+    "64",
+    "32",
+    "--weights",
+    "random",
+    "--k",
+    "8",
+    "--batch-size",
+    "4",
+]
+
 UNITS = {"kos02": "1", "kos01": "2", "kos05": "3"}
 PARTS = 6
 

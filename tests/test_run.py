@@ -11,7 +11,7 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
-from miniature import is_complete, kolektor
+from miniature import SMALL, is_complete, kolektor
 from PIL import Image
 
 from jaxsode import Detector, cli
@@ -25,20 +25,6 @@ from jaxsode.experiment.plan import Request, complete
 from jaxsode.method import Method
 from jaxsode.report import METRICS, flatten
 from jaxsode.run import main
-
-SMALL = [
-    "--dataset",
-    "kolektor",
-    "--size",
-    "64",
-    "32",
-    "--weights",
-    "random",
-    "--k",
-    "8",
-    "--batch-size",
-    "4",
-]
 
 
 @pytest.fixture

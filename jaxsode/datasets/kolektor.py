@@ -13,8 +13,8 @@ from jaxsode.errors import DataError
 from jaxsode.home import expanded, home
 
 from .dataset import Archive, Card, Dataset, Example, Progress, Record, Split
-from .decode import check_pair
 from .files import Files, find, fingerprint
+from .pairs import paired, read_pair
 from .prepared import in_parallel, prepared
 
 HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd/"
@@ -86,8 +86,13 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
 
 def _pairs(files: Files) -> list[Pair]:
     """Every picture with its mask, by unit and part."""
-    pictures: dict[tuple[str, int], str] = {}
-    masks: dict[tuple[str, int], str] = {}
+    pairs = paired(files, _found(files), wanted=_published)
+    if not pairs:
+        raise DataError(f"{files.path} holds no pictures kosNN/PartM.jpg: get the data set from {HOMEPAGE}")
+    return [(*key, *names) for key, names in pairs.items()]
+
+
+def _found(files: Files) -> Iterator[tuple[tuple[str, int], bool, str]]:
     for name in files.names:
         *_, unit, file = "", *name.split("/")
         unit = unit.lower()
@@ -98,17 +103,11 @@ def _pairs(files: Files) -> list[Pair]:
             raise DataError(
                 f"{files.path} has a unit {unit}, which no fold of KolektorSDD (kos01 … kos50) has: remove it"
             )
-        kind = masks if match["label"] else pictures
-        other = kind.setdefault((unit, int(match["part"])), name)
-        if other != name:
-            raise DataError(f"{files.path} has both {other} and {name}: remove one of them")
-    if not pictures:
-        raise DataError(f"{files.path} holds no pictures kosNN/PartM.jpg: get the data set from {HOMEPAGE}")
-    for key in sorted(pictures.keys() ^ masks.keys()):
-        missing, present = ("mask", pictures[key]) if key in pictures else ("picture", masks[key])
-        wanted = f"{key[0]}/Part{key[1]}" + ("_label.bmp" if missing == "mask" else ".jpg")
-        raise DataError(f"{files.path} has {present} but no {missing} {wanted}: add it, or remove the other")
-    return [(unit, part, pictures[unit, part], masks[unit, part]) for unit, part in sorted(pictures)]
+        yield (unit, int(match["part"])), bool(match["label"]), name
+
+
+def _published(key: tuple[str, int], is_mask: bool) -> str:
+    return f"{key[0]}/Part{key[1]}" + ("_label.bmp" if is_mask else ".jpg")
 
 
 def _check_complete(files: Files, pairs: list[Pair]) -> None:
@@ -130,10 +129,8 @@ def _check_complete(files: Files, pairs: list[Pair]) -> None:
 
 def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iterator[Record]:
     def record(pair: Pair) -> Record:
-        unit, part, picture_name, mask_name = pair
-        picture, mask = files.read(picture_name), files.read(mask_name)
-        where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
-        defective = check_pair(picture, mask, channels=CARD.channels, where=where)
+        unit, part, *names = pair
+        picture, mask, defective = read_pair(files, *names, channels=CARD.channels)
         kind = "crack" if defective else "good"
         example = Example(f"{unit}/Part{part}", _FOLD_OF_UNIT[unit], kind, part="", defective=defective)
         return Record(example, picture, mask)

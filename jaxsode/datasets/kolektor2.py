@@ -13,8 +13,8 @@ from jaxsode.errors import DataError
 from jaxsode.home import expanded, home
 
 from .dataset import Archive, Card, Dataset, Example, Progress, Record, Split
-from .decode import check_pair
 from .files import PICTURES, Files, find, fingerprint
+from .pairs import paired, read_pair
 from .prepared import in_parallel, prepared
 
 HOMEPAGE = "https://www.vicos.si/resources/kolektorsdd2/"
@@ -86,41 +86,37 @@ def load(*, data_dir: Path | None = None, progress: Progress | None = None) -> D
 
 def _pairs(files: Files) -> list[Pair]:
     """Every picture with its mask, training pictures first, by number."""
-    pictures: dict[tuple[str, str], str] = {}
-    masks: dict[tuple[str, str], str] = {}
+    pairs = paired(files, _found(files), wanted=_published)
+    if not pairs:
+        raise DataError(
+            f"{files.path} holds no pictures train/NNNNN.png and test/NNNNN.png: get the data set "
+            f"from {HOMEPAGE}"
+        )
+    ordered = sorted(pairs, key=lambda key: (key[0] == "test", int(key[1])))
+    return [(*key, *pairs[key]) for key in ordered]
+
+
+def _found(files: Files) -> Iterator[tuple[tuple[str, str], bool, str]]:
     for name in files.names:
         *_, part, file = "", *name.split("/")
         part = part.lower()
         if part not in COMPLETE or _COPY.fullmatch(file):
             continue
         match = _NAME.fullmatch(file)
-        if match is None:
-            if file.lower().endswith(PICTURES):
-                raise DataError(f"{files.path} has {name}, which KolektorSDD2 hasn't: rename or remove it")
-            continue  # a read-me
-        kind = masks if match["label"] else pictures
-        other = kind.setdefault((part, match["number"]), name)
-        if other != name:
-            raise DataError(f"{files.path} has both {other} and {name}: remove one of them")
-    if not pictures:
-        raise DataError(
-            f"{files.path} holds no pictures train/NNNNN.png and test/NNNNN.png: get the data set "
-            f"from {HOMEPAGE}"
-        )
-    for key in sorted(pictures.keys() ^ masks.keys()):
-        missing, present = ("mask", pictures[key]) if key in pictures else ("picture", masks[key])
-        wanted = "/".join(key) + ("_GT.png" if missing == "mask" else ".png")
-        raise DataError(f"{files.path} has {present} but no {missing} {wanted}: add it, or remove the other")
-    ordered = sorted(pictures, key=lambda key: (key[0] == "test", int(key[1])))
-    return [(*key, pictures[key], masks[key]) for key in ordered]
+        if match is not None:
+            yield (part, match["number"]), bool(match["label"]), name
+        elif file.lower().endswith(PICTURES):  # and not a read-me
+            raise DataError(f"{files.path} has {name}, which KolektorSDD2 hasn't: rename or remove it")
+
+
+def _published(key: tuple[str, str], is_mask: bool) -> str:
+    return "/".join(key) + ("_GT.png" if is_mask else ".png")
 
 
 def _records(files: Files, pairs: list[Pair], progress: Progress | None) -> Iterator[Record]:
     def record(pair: Pair) -> Record:
-        part, number, picture_name, mask_name = pair
-        picture, mask = files.read(picture_name), files.read(mask_name)
-        where = (f"{picture_name} in {files.path}", f"{mask_name} in {files.path}")
-        defective = check_pair(picture, mask, channels=CARD.channels, where=where)
+        part, number, *names = pair
+        picture, mask, defective = read_pair(files, *names, channels=CARD.channels)
         kind = "defect" if defective else "good"
         return Record(Example(f"{part}/{number}", SPLIT, kind, part, defective), picture, mask)
 

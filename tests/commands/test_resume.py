@@ -8,26 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from miniature import PARTS, UNITS, is_complete, kolektor
+from miniature import PARTS, SMALL, UNITS, is_complete, kolektor
 
 from jaxsode import Detector, report
 from jaxsode.commands import exits
 from jaxsode.commands.run import main
 from jaxsode.errors import CheckpointError
 
-SMALL = [
-    "--dataset",
-    "kolektor",
-    "--size",
-    "64",
-    "32",
-    "--weights",
-    "random",
-    "--k",
-    "8",
-    "--batch-size",
-    "4",
-]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
