@@ -37,7 +37,7 @@ from jaxsode.method import Method
 from jaxsode.overall import Overall, of_embedded
 from jaxsode.saving import Saved, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
-from jaxsode.statistics import Pictures, kept, named, of_named, unkept
+from jaxsode.statistics import kept, named, of_named, pictures_of, unkept
 
 _ONE_FOR_ALL = "precision {precision!r} is one for all locations and can't be done in blocks"
 
@@ -175,7 +175,7 @@ def fit_and_score(
     def fitted(start: int, block: slice, writer: checkpoint.Writer | None) -> dict[str, Any]:
         """One block; when it returns, nothing of its state is left."""
         state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
-        count = _count(state)
+        count = pictures_of(state)
         statistics = kept(state) if keep_moments and writer is not None else None
         mean, precision = precision_of(state, method, overall)
         del state
@@ -312,10 +312,6 @@ def _score_block(
         found[number][0][:, block] = np.asarray(distances(z, mean, precision))
     if not found:
         raise DataError("there are no pictures to score: give at least one")
-
-
-def _count(state: Any) -> int:
-    return state.z.shape[2] if isinstance(state, Pictures) else int(state.count[0, 0])
 
 
 class _Embedded:

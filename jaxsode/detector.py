@@ -57,6 +57,7 @@ from jaxsode.statistics import (
     merged,
     named,
     of_named,
+    pictures_of,
     statistic_of,
     unkept,
     unpack,
@@ -317,7 +318,7 @@ class Detector:
             ArgumentError: pictures of another shape or type, or floats outside [0, 1].
         """
         self = self._relaxed()
-        return self.anomaly_map_of_features(extract_(self.backbone, self._checked(pictures)))
+        return self._maps(extract_(self.backbone, self._checked(pictures)))
 
     @set_aside
     def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
@@ -329,9 +330,7 @@ class Detector:
         Returns:
             (N, height, width) float32.
         """
-        self, feature_maps = self._relaxed(), tuple(map(own, feature_maps))
-        m = self.method
-        return _score(self.W, self.mean, self.precision, feature_maps, self.size, m.sigma, m.pooling, m.align)
+        return self._relaxed()._maps(tuple(map(own, feature_maps)))
 
     @set_aside
     def update(self, batches: Iterable[Any]) -> Self:
@@ -393,13 +392,14 @@ class Detector:
             )
         before = unkept(state)
         after = jax.jit(statistic.remove)(before, part)
-        epsilon = epsilon_of(self.method, of_state(after, self.method))
+        overall = of_state(after, self.method)
+        epsilon = epsilon_of(self.method, overall)
         if (lost := float(_lost(before, after, epsilon))) > _MOST_LOST:
             raise NumericalError(
                 f"what is left would be {lost:.1g} off, so far out of scale were the pictures removed: fit "
                 "again without them"
             )
-        return self._of_state(after)
+        return self._of_state(after, overall=overall)
 
     @classmethod
     @set_aside
@@ -631,6 +631,10 @@ class Detector:
         for pictures, valid in padded(batches):
             yield self._embed(extract_(self.backbone, self._checked(pictures))), valid
 
+    def _maps(self, maps: FeatureMaps) -> jax.Array:
+        m = self.method
+        return _score(self.W, self.mean, self.precision, maps, self.size, m.sigma, m.pooling, m.align)
+
     def _embed(self, maps: FeatureMaps) -> jax.Array:
         return embed(self.W, maps, pooling=self.method.pooling, align=self.method.align)
 
@@ -655,9 +659,10 @@ class Detector:
         epsilon = leave_one_out.shrunk(epsilon_of(method, overall), self.count).astype(self.mean.dtype)
         return factorise(state, epsilon, blend=blend), weights
 
-    def _of_state(self, state: Any, method: Method | None = None) -> Self:
+    def _of_state(self, state: Any, method: Method | None = None, *, overall: Overall | None = None) -> Self:
         method = self.method if method is None else method
-        made = type(self).of_statistics(state, self.backbone, self.W, method, size=self.size)
+        options = {"size": self.size, "overall": overall}
+        made = type(self).of_statistics(state, self.backbone, self.W, method, **options)
         return replace(made, choice=self.choice)
 
 
@@ -742,11 +747,8 @@ def _check_given(backbone: Any, mesh: Any, pictures: Any) -> None:
 
 def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:
     """N of a state, () int32."""
-    if isinstance(state, Pictures):
-        return jnp.asarray(state.z.shape[2], jnp.int32)
-    if state.count.ndim:
-        # On several hosts not every one has the first row.
-        return jnp.asarray(int(np.asarray(state.count.addressable_shards[0].data)[0, 0]), jnp.int32)
+    if isinstance(state, Pictures) or state.count.ndim:
+        return jnp.asarray(pictures_of(state), jnp.int32)
     H, W = grid_of(backbone, size)
     return state.count // (H * W)
 

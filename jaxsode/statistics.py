@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsode.algebra import moments, over_grid, pooled
 from jaxsode.algebra.dual import Dual
@@ -221,6 +222,18 @@ def kind_of(state: Any) -> Needs:
     if isinstance(state, Pooled):
         return "pooled"
     return "moments" if state.count.ndim else "one set"
+
+
+def pictures_of(state: Any) -> int:
+    """N of a state on the grid.
+
+    Args:
+        state: of a fit, packed or not, but not one set of all locations' vectors.
+    """
+    if isinstance(state, Pictures):
+        return state.z.shape[2]
+    # On several hosts not every one has the first row.
+    return int(np.asarray(state.count.addressable_shards[0].data)[0, 0])
 
 
 def statistic_of(state: Any) -> Statistic:
