@@ -105,6 +105,8 @@ class Methods:
     """Of the student's networks, times their authors' channels."""
     student_steps: int = 20_000
     """Training steps of each network, at most."""
+    student_every: int = 200
+    """Steps between two looks at held-out pictures, after each of which a checkpoint is written."""
     distill_on: Path | None = None
     """Folder of pictures that the student's teacher learns from; by default the good ones."""
     seed: tuple[int, ...] = (0,)

@@ -73,7 +73,7 @@ class Request:
         sigma: of all of these.
         picture_score: see `jaxsode.metrics.Stream`.
         neighbours: of SPADE, each a method.
-        student_width, student_steps: of the student, which has each `seed`, too.
+        student_width, student_steps, student_every: of the student, which has each `seed`, too.
         distill_on: a folder of pictures that the student's teacher learns from; None: the good ones.
         batch_size: pictures computed at once.
         workers: threads that decode.
@@ -109,6 +109,7 @@ class Request:
     neighbours: tuple[int, ...] = (5,)
     student_width: float = 1.0
     student_steps: int = 20_000
+    student_every: int = 200
     distill_on: Path | None = None
     batch_size: int | None = None
     workers: int = 1
@@ -323,7 +324,12 @@ def _peers(request: Request, *, sigma: float) -> Iterator[Peer]:
             yield Spade(neighbours=neighbours, sigma=sigma)
     if "student" in request.method:
         for seed in request.seed:
-            yield Student(width=request.student_width, steps=request.student_steps, seed=seed)
+            yield Student(
+                width=request.student_width,
+                steps=request.student_steps,
+                every=request.student_every,
+                seed=seed,
+            )
 
 
 def _rank(embedding: str, precision: str, k: int) -> int | None:

@@ -80,7 +80,7 @@ def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
 
 
 def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
-    small = ["--neighbours", "2", "3", "--student-width", "0.05", "--student-steps", "2"]
+    small = ["--neighbours", "2", "3", "--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
     methods = ["--method", "gaussian", "spade", "student", *small, "--hold-out", "0.3"]
     assert _run(own, tmp_path / "out", *methods) == 0
     names = ["semi-orthogonal-k8-seed0", "spade-K2", "spade-K3", "student-width0.05-steps2-seed0"]
@@ -95,6 +95,8 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
     assert not list((tmp_path / "out" / "spade-K2").glob("maps"))  # not on the distances' scale
     training = tmp_path / "out" / "student-width0.05-steps2-seed0" / "training" / "folder"
     assert (training / "teacher").is_dir()
+    curves = results["student-width0.05-steps2-seed0"]["folds"][0]["model"]["curves"]
+    assert [step for step, _, _ in curves["teacher"]] == [1, 2]
 
 
 @pytest.mark.parametrize(
