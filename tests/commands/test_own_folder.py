@@ -80,8 +80,19 @@ def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
 
 
 def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
-    small = ["--neighbours", "2", "3", "--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
-    methods = ["--method", "gaussian", "spade", "student", *small, "--hold-out", "0.3"]
+    student = ["--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
+    methods = [
+        "--method",
+        "gaussian",
+        "spade",
+        "student",
+        "--neighbours",
+        "2",
+        "3",
+        *student,
+        "--hold-out",
+        "0.3",
+    ]
     assert _run(own, tmp_path / "out", *methods) == 0
     names = ["semi-orthogonal-k8-seed0", "spade-K2", "spade-K3", "student-width0.05-steps2-seed0"]
     results = {name: _only(tmp_path / "out" / name) for name in names}
