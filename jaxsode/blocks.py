@@ -35,6 +35,7 @@ from jaxsode.fitting import (
 from jaxsode.layout import row_blocks
 from jaxsode.method import Method
 from jaxsode.overall import Overall, of_embedded
+from jaxsode.preparation import Preparation
 from jaxsode.saving import Saved, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.statistics import kept, named, of_named, pictures_of, unkept
@@ -129,6 +130,7 @@ def fit_and_score(
     keep: bool = True,
     path: str | Path | None = None,
     keep_moments: bool = True,
+    preparation: Preparation | None = None,
 ) -> "Scored":
     """Anomaly maps of test pictures by a detector that never exists as a whole.
 
@@ -146,6 +148,7 @@ def fit_and_score(
             that ε is a share of, or a mean covariance.
         path: a new folder that the detector is saved in, or None.
         keep_moments: whether it is saved with its moments.
+        preparation: see `Detector`; it is saved too.
 
     Returns:
         When all blocks are done and saved: an iterator of (B, height, width) float32 of each test batch, and
@@ -203,7 +206,7 @@ def fit_and_score(
         with checkpoint.Writer(path) as writer:
             page = blocks(writer)
             writer.whole(network_arrays(backbone, W) | overall_arrays(overall))
-            of_all = {"overall": overall, "choice": choice}
+            of_all = {"overall": overall, "choice": choice, "preparation": preparation}
             writer.finish(page_of(backbone, method.recorded(), size=size, **page, **of_all))
     return Scored(_maps(found, size, method.sigma), method.recorded(), choice)
 

@@ -45,7 +45,8 @@ from jaxsode.layout import gathered, row_blocks
 from jaxsode.meshes import ROWS, check_mesh, dealt_out, over_rows, relaxed, rows_of, set_aside
 from jaxsode.method import Method
 from jaxsode.overall import Overall, epsilon_of, of_state, variances
-from jaxsode.pictures import checked, counted, own, padded
+from jaxsode.pictures import FolderBatches, checked, counted, own, padded
+from jaxsode.preparation import Preparation
 from jaxsode.saving import Saved, fingerprint, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
 from jaxsode.share import Share
@@ -86,6 +87,8 @@ class Detector:
             None where it takes nothing of it, as the paper's doesn't.
         choice: what ε, or the shrinkage, was chosen by, where the method left it open, see
             `jaxsode.choice.Choice`.
+        preparation: how files became its pictures, where that is known; scores are right only for pictures
+            that are prepared alike.
     """
 
     backbone: Backbone
@@ -98,6 +101,7 @@ class Detector:
     size: tuple[int, int] = field(metadata={"static": True})
     overall: Overall | None = None
     choice: Choice | None = None
+    preparation: Preparation | None = field(default=None, metadata={"static": True})
 
     @classmethod
     @set_aside
@@ -110,6 +114,7 @@ class Detector:
         mesh: Mesh | None = None,
         keep_moments: bool = True,
         pictures: int | None = None,
+        preparation: Preparation | None = None,
         **old: Any,
     ) -> Self:
         """Fit on good pictures, in one pass.
@@ -126,6 +131,7 @@ class Detector:
                 need.
             pictures: N, where it is known but `batches` doesn't tell: full rank and eigenvectors then take
                 the cheaper way.
+            preparation: how files became these pictures, see `Detector`; `jaxsode.pictures.batches` tells.
             old: k, embedding, epsilon, seed, sigma and W, which are a `Method`'s now; they go with the next
                 release.
 
@@ -140,6 +146,8 @@ class Detector:
         method = _method(method, old)
         _check_given(backbone, mesh, pictures)
         pictures = counted(batches) if pictures is None else pictures
+        if preparation is None and isinstance(batches, FolderBatches):
+            preparation = batches.preparation
         ready = padded(batches)
         first = next(ready, None)
         if first is None:
@@ -149,7 +157,7 @@ class Detector:
             (extract_(backbone, dealt_out(relaxed(pixels), mesh)), valid)
             for pixels, valid in chain([first], ready)
         )
-        return cls.fit_features(
+        fitted = cls.fit_features(
             features,
             backbone,
             method,
@@ -158,6 +166,7 @@ class Detector:
             keep_moments=keep_moments,
             pictures=pictures,
         )
+        return replace(fitted, preparation=preparation)
 
     @classmethod
     @set_aside
@@ -422,6 +431,7 @@ class Detector:
         _check_alike(a, b)
         a, b = a._relaxed(), b._relaxed()
         first, second = a._state("merge"), b._state("merge")
+        a = replace(a, preparation=a.preparation or b.preparation)
         if isinstance(first, Pictures) and isinstance(second, Pictures):
             return a._of_state(Pictures(jnp.concatenate([first.z, second.z], axis=2)))
         # Where one was cheaper from its pictures and the other from its moments, sums are what both have.
@@ -555,6 +565,7 @@ class Detector:
             rows={name: (array.shape, str(array.dtype)) for name, array in rows.items()},
             overall=self.overall,
             choice=self.choice,
+            preparation=self.preparation,
         )
         blocks = row_blocks(rows)
         with checkpoint.Writer(path) as writer:
@@ -607,11 +618,12 @@ class Detector:
         if saved.moments:
             state = of_named(saved.kind, arrays)
             options = {"size": saved.size, "keep_moments": keep_moments, "overall": saved.overall}
-            return replace(cls.of_statistics(state, *shared, saved.method, **options), choice=saved.choice)
+            made = cls.of_statistics(state, *shared, saved.method, **options)
+            return replace(made, choice=saved.choice, preparation=saved.preparation)
         assert mean is not None
         count = jnp.asarray(saved.count, jnp.int32)
         precision = of_named(saved.kind, arrays)
-        of_all = (saved.overall, saved.choice)
+        of_all = (saved.overall, saved.choice, saved.preparation)
         return cls(*shared, mean, precision, count, saved.method, None, saved.size, *of_all)
 
     def _relaxed(self) -> Self:
@@ -663,7 +675,7 @@ class Detector:
         method = self.method if method is None else method
         options = {"size": self.size, "overall": overall}
         made = type(self).of_statistics(state, self.backbone, self.W, method, **options)
-        return replace(made, choice=self.choice)
+        return replace(made, choice=self.choice, preparation=self.preparation)
 
 
 @jax.jit
@@ -771,6 +783,7 @@ def _check_alike(a: Detector, b: Detector) -> None:
                 for name in ("pooling", "align", "scale")
             ),
             ("sigma", a.method.sigma, b.method.sigma),
+            ("preparation", a.preparation or b.preparation, b.preparation or a.preparation),
             ("W", _bytes(a.W), _bytes(b.W)),
             ("backbone", fingerprint(a.backbone), fingerprint(b.backbone)),
         )

@@ -21,7 +21,7 @@ from jaxsode.home import expanded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from jaxsode.datasets.preparation import Preparation
+    from jaxsode.preparation import Preparation
 
 
 def own(array: Any) -> Any:
@@ -113,6 +113,12 @@ def counted(batches: Iterable[Any]) -> int | None:
     return sum(getattr(batch, "valid", len(batch) if hasattr(batch, "__len__") else 0) for batch in batches)
 
 
+_PADDING = (
+    "the pictures are padded, and padding would be taken for a part of them: squeeze or crop them, or use "
+    "jaxsode run --resize pad, which judges what all of them show"
+)
+
+
 def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int]]:
     """Pictures and how many of them count, every batch as large as the first.
 
@@ -121,10 +127,14 @@ def padded(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray | jax.Array, int
             than the first.
 
     Raises:
-        ArgumentError: a batch of another size, or larger than the first.
+        ArgumentError: a batch of another size, or larger than the first; or padded pictures.
     """
     rows = shape = None
+    if isinstance(batches, FolderBatches) and batches.preparation.resize == "pad":
+        raise ArgumentError(_PADDING)
     for batch in batches:
+        if getattr(batch, "judged", None) is not None:
+            raise ArgumentError(_PADDING)
         # Only the first is waited for: who mistakes the range mistakes it in each.
         pictures = checked(getattr(batch, "pictures", batch), wait=rows is None)
         valid = getattr(batch, "valid", len(pictures))
@@ -160,7 +170,7 @@ def batches(
         folder: where they lie; `~` is the home folder. Nothing is written there.
         size: (height, width) they are resized to; None takes them as they are, all of the first one's size.
         batch_size: pictures in each batch; the last has what is left.
-        resize: what becomes of another aspect, see `jaxsode.datasets.preparation.Preparation`.
+        resize: what becomes of another aspect, see `jaxsode.preparation.Preparation`.
         range: what is white in files of 16 bits: 255, 1023, 4095, 16383 or 65535, the same for all that one
             detector sees. None refuses such files.
         max_pixels: a file of more is refused; by default 178,956,970.
@@ -173,8 +183,8 @@ def batches(
         DataError: no such folder, one that can't be listed, or one without pictures.
     """
     from jaxsode.datasets.listing import listed  # late: the rest of this page needs no Pillow
-    from jaxsode.datasets.preparation import MAX_PIXELS, Preparation
     from jaxsode.datasets.reading import suffixes
+    from jaxsode.preparation import MAX_PIXELS, Preparation
 
     if batch_size < 1:
         raise ArgumentError(f"batch_size is {batch_size}: it must be at least 1")

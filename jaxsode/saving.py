@@ -20,6 +20,7 @@ from jaxsode.errors import ArgumentError, CheckpointError
 from jaxsode.layout import assembled, dealt, everywhere
 from jaxsode.method import Method
 from jaxsode.overall import Overall
+from jaxsode.preparation import Preparation
 from jaxsode.trees import cause, shown
 
 _SHARED = "shared-covariance"
@@ -68,7 +69,7 @@ class Saved:
         moments: whether that is the statistics, of which the precision is made; else the precision.
         whole: arrays that have no rows.
         shapes: (shape, dtype) of those that have, by name.
-        overall, choice: see `Detector`.
+        overall, choice, preparation: see `Detector`.
     """
 
     reader: checkpoint.Reader
@@ -83,6 +84,7 @@ class Saved:
     shapes: dict[str, tuple[tuple[int, ...], str]]
     overall: Overall | None
     choice: Choice | None
+    preparation: Preparation | None
 
     @classmethod
     def open(cls, path: Path, backbone: Backbone | None) -> Self:
@@ -110,8 +112,8 @@ class Saved:
         method = page["method"]
         layers = method["layers"] and tuple(method["layers"])
         W = jnp.asarray(whole.pop("W"))
-        # An older page has neither.
-        variance, choice = page.get("mean_variance"), page.get("choice")
+        # An older page has none of them.
+        variance, choice, preparation = map(page.get, ("mean_variance", "choice", "preparation"))
         shared = whole.pop(_SHARED, None)
         leaves = [whole.pop(f"backbone-{i:05d}") for i in range(page["backbone"]["leaves"])]
         return cls(
@@ -129,6 +131,7 @@ class Saved:
             if variance is None
             else Overall(jnp.float32(variance), None if shared is None else jnp.asarray(shared)),
             choice=None if choice is None else Choice.of_page(choice),
+            preparation=None if preparation is None else Preparation.of_page(preparation),
         )
 
     def rows(self, start: int, stop: int) -> dict[str, jax.Array]:
@@ -171,6 +174,7 @@ def page_of(
     rows: dict[str, tuple[tuple[int, ...], str]],
     overall: Overall | None = None,
     choice: Choice | None = None,
+    preparation: Preparation | None = None,
 ) -> dict[str, Any]:
     """The page of a saved detector, as `Saved` reads it; arguments as its attributes."""
     return {
@@ -184,6 +188,7 @@ def page_of(
         "rows": rows,
         "mean_variance": None if overall is None else float(overall.variance),
         "choice": None if choice is None else choice.page(),
+        "preparation": None if preparation is None else preparation.page(),
     }
 
 

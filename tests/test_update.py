@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import Tiny, pictures
 
 from jaxsode import Detector, Method
@@ -13,6 +14,7 @@ from jaxsode.algebra import over_grid
 from jaxsode.algebra.moments import covariance
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.fitting import accumulate, collect, embed, extract
+from jaxsode.pictures import batches
 from jaxsode.scoring import anomaly_maps
 from jaxsode.statistics import MOMENTS, ONE_SET, POOLED, Packed, Pictures, pack, unpack
 
@@ -280,3 +282,25 @@ def test_leave_one_out_of_what_was_not_in():
         _fit(train, Method(k=20, epsilon=1e-6)).leave_one_out([train])
     with pytest.raises(ArgumentError, match="of the precision 'local' or 'shrunk', not 'global'"):
         _fit(train, Method(k=4, precision="global")).leave_one_out([train])
+
+
+def test_how_files_became_pictures_stays_with_the_detector(tmp_path):
+    for i, picture in enumerate(pictures(6, size=(32, 24))):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    files = batches(tmp_path, range=4095)
+    method = Method(k=4)
+    fitted = Detector.fit(files, BACKBONE, method)
+    assert fitted.preparation == files.preparation
+    assert fitted.preparation.range == 4095
+    plain = Detector.fit([pictures(5, seed=3)], BACKBONE, method)
+    assert plain.preparation is None
+    fitted.save(tmp_path / "saved")
+    loaded = Detector.load(tmp_path / "saved", backbone=BACKBONE)
+    bare = Detector.load(tmp_path / "saved", backbone=BACKBONE, keep_moments=False)
+    merged = Detector.merge(plain, fitted)
+    others = (loaded, bare, fitted.update([pictures(2)]), fitted.with_epsilon(0.1), merged)
+    for one in (*others, jax.jit(lambda d: d)(fitted)):
+        assert one.preparation == files.preparation
+    other = Detector.fit(batches(tmp_path, range=1023), BACKBONE, method)
+    with pytest.raises(ArgumentError, match=r"^the detectors differ in preparation"):
+        Detector.merge(fitted, other)

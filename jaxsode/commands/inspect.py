@@ -11,8 +11,8 @@ from rich.console import Console
 from jaxsode.commands.exits import exit_code
 from jaxsode.commands.progress import Shown
 from jaxsode.datasets import folder
-from jaxsode.datasets.preparation import MAX_PIXELS, Resize
 from jaxsode.home import expanded, readable
+from jaxsode.preparation import MAX_PIXELS, Resize
 
 
 @dataclass(frozen=True)

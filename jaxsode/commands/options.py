@@ -37,7 +37,7 @@ class Data:
     """Height and width that pictures are resized to; by default the data set's, of a folder of your own the
     pictures' aspect with a shorter side of 256."""
     resize: Literal["squeeze", "crop", "pad"] | None = None
-    """What becomes of another aspect; by default it is squeezed. What is cropped isn't judged."""
+    """What becomes of another aspect; by default it is squeezed. What is cropped or padded isn't judged."""
     range: Literal[255, 1023, 4095, 16383, 65535] | None = None
     """What is white in files of 16 bits; of a folder by default the least that no training picture passes."""
     max_pixels: int | None = None
@@ -140,6 +140,9 @@ class Output:
     All else must be asked as it was."""
     maps: Literal["all", "defective", "none"] = "all"
     """Test pictures whose heat maps are drawn."""
+    map_size: Literal["computed", "original"] = "computed"
+    """Of the heat maps: that at which they are computed, or that of the original picture. What is grey isn't
+    judged."""
     colours: Annotated[str, _one_of(report.COLOUR_MAPS)] = "jet"
     """Of the heat maps: the paper's jet, or the perceptual cubehelix. Both span distances from 0 to 10."""
     save_detector: bool = True

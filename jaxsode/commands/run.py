@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from jaxsode.commands.progress import Shown
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
+from jaxsode.experiment.padding import narrowed
 from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive, complete
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
 from jaxsode.peers import Peer, Student
+from jaxsode.preparation import Placing
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,23 @@ def run(asked: Run, console: Console) -> Path:
         Shown(console) as shown,
         report.Output(_folder(asked.output, plan), resume=asked.output.resume) as output,
     ):
-        drawn = {name: getattr(asked.output, name) for name in ("maps", "colours", "save_detector")}
+        drawn = {n: getattr(asked.output, n) for n in ("maps", "map_size", "colours", "save_detector")}
         output.same(jaxsode=jaxsode.__version__, **plan.page(), **drawn)
         backbone, weights = _backbone(plan, shown)
         plan.check_k(sum(backbone.channels))
         dataset = _dataset(plan, shown, console, download=asked.data.download)
+        splits = [dataset.split(name) for name in plan.splits(dataset)]
+        size = plan.size or dataset.size
+        fitted = sorted({index for split in splits for index in split.train})
+        dataset = narrowed(dataset, fitted, size=size, workers=plan.workers)
         for note in dataset.notes:
             console.print(note, style="yellow", markup=False)
-        splits = [dataset.split(name) for name in plan.splits(dataset)]
         listed = repr((dataset.examples, splits)).encode("utf-8", "surrogateescape")
         output.same(weights_sha256=weights.get("sha256"), pictures=hashlib.sha256(listed).hexdigest()[:16])
         features = Features(
             backbone,
             dataset,
-            size=plan.size or dataset.size,
+            size=size,
             batch_size=plan.batch_size,
             workers=plan.workers,
         )
@@ -113,6 +119,10 @@ def run(asked: Run, console: Console) -> Path:
             metric_memory=None if metric_memory is None else int(metric_memory * 1e9),
             picture_score=plan.picture_score,
         )
+        pictures = max(len(split.train) for split in splits)
+        taken = [experiment.takes(method, pictures) for method in plan.methods if isinstance(method, Method)]
+        for line in dict.fromkeys(taken):
+            console.print(line, markup=False)
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
         summaries = whole.run(splits)
         if len(plan.methods) > 1:
@@ -180,7 +190,7 @@ class _Whole:
             "licence": dataset.licence,
             "notes": list(map(readable, dataset.notes)),
             "skipped": {readable(name): readable(why) for name, why in dataset.skipped.items()},
-            "preparation": dataclasses.asdict(dataset.preparation),
+            "preparation": dataset.preparation.page(),
         }
         for split, method in left:
             page, stopwatch = pages[method], self.experiment.stopwatch
@@ -220,19 +230,30 @@ class _Whole:
     def _split(self, split: datasets.Split, method: Method | Peer) -> dict[str, Any]:
         """Fit, score and evaluate; the maps and the detector go into `output.now`; gives the metrics."""
         folder = self.output.now / self._into(method)
-        examples = self.experiment.features.dataset.examples
+        dataset = self.experiment.features.dataset
+        names = _files(dataset, (*split.test, *split.left_out))
 
         @contextmanager
         def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
             with self.shown.task(f"{method} · fold {split.name} · {what}", total) as task:
                 yield task.advance
 
-        def draw(index: int, picture: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None) -> None:
+        def draw(
+            index: int,
+            picture: np.ndarray,
+            anomaly_map: np.ndarray,
+            mask: np.ndarray | None,
+            placing: Placing,
+        ) -> None:
             if self.asked.maps == "all" or mask is not None:
+                if self.asked.map_size == "original":
+                    anomaly_map = dataset.preparation.restored(anomaly_map, placing.original)
+                    picture = dataset.picture(index, size=placing.original)
+                    mask = None if mask is None else dataset.mask(index, size=placing.original)
+                else:
+                    anomaly_map = placing.masked(anomaly_map)
                 panel = report.panel(picture, anomaly_map, mask, colours=self.asked.colours)
-                # In bytes that a file's name can have, whatever the locale.
-                name = os.fsdecode(examples[index].name.replace("/", "-").encode("utf-8", "surrogateescape"))
-                report.write_panel(folder / "maps" / split.name / f"{name}.png", panel)
+                report.write_panel(folder / "maps" / split.name / names[index], panel)
 
         if isinstance(method, Student):
             method = self._student(method, split)
@@ -256,6 +277,15 @@ class _Whole:
             checkpoints=self.output.path / self._into(student) / "training" / split.name,
             distill_on=None if folder is None else pictures.batches(folder, size=size, batch_size=1),
         )
+
+
+def _files(dataset: datasets.Dataset, indices: Sequence[int]) -> dict[int, str]:
+    """A heat map's file for each picture, no two alike."""
+    flat = {index: dataset.examples[index].name.replace("/", "-") for index in indices}
+    times = Counter(flat.values())
+    names = {index: name if times[name] == 1 else f"{name}-{index}" for index, name in flat.items()}
+    # In bytes that a file's name can have, whatever the locale.
+    return {i: os.fsdecode(f"{name}.png".encode("utf-8", "surrogateescape")) for i, name in names.items()}
 
 
 def _chosen(choice: Mapping[str, Any]) -> str:

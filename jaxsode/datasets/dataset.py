@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from jaxsode.errors import ArgumentError, DataError
+from jaxsode.preparation import Placing, Preparation
 
 from .decode import AS_STORED, decode_mask, open_picture
-from .preparation import Placing, Preparation
 
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done, and of how many."""

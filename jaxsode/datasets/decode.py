@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from jaxsode.errors import DataError
+from jaxsode.preparation import RANGES, Preparation
 
-from .preparation import RANGES, Preparation
 from .reading import REMEDY, Stored, read
 
 AS_STORED = Preparation()

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxsode.errors import DataError
 from jaxsode.home import home
+from jaxsode.preparation import Preparation
 
 from . import leftovers
 from .dataset import Progress
@@ -24,7 +25,6 @@ from .files import Files, fingerprint
 from .layouts import GOOD, Entry
 from .listing import shown
 from .pipeline import WORKERS
-from .preparation import Preparation
 from .reading import read
 from .workers import in_order
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.home import expanded
+from jaxsode.preparation import MAX_PIXELS, RANGES, Preparation, Resize
 
 from . import facts as facts_of
 from . import layouts, sizes, table, understood
@@ -21,7 +22,6 @@ from .facts import Facts
 from .files import Files
 from .layouts import GOOD, Entry, Layout
 from .listing import TreeFiles, UnpackedFiles, passed_over, shown
-from .preparation import MAX_PIXELS, RANGES, Preparation, Resize
 from .reading import suffixes
 
 NAME = "folder"

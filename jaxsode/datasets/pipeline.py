@@ -8,9 +8,9 @@ from itertools import islice
 import numpy as np
 
 from jaxsode.errors import ArgumentError
+from jaxsode.preparation import Placing
 
 from .dataset import Dataset, Progress
-from .preparation import Placing
 from .workers import in_order
 
 WORKERS = min(os.cpu_count() or 1, 8)
@@ -39,18 +39,15 @@ class Batch:
     placings: tuple[Placing, ...] | None = None
 
     @property
-    def inside(self) -> np.ndarray | None:
-        """bool (B, height, width), False where a row is padding, to be neither fitted, scored nor evaluated;
-        None where there is none."""
-        whole = (0, 0, *self.pictures.shape[1:3])
-        if self.placings is None or all(placing.inside == whole for placing in self.placings):
+    def judged(self) -> np.ndarray | None:
+        """int32 (B, 4), top, left, bottom, right of what counts of each row; the rest is to be neither
+        fitted, scored nor evaluated. None where all of every row counts."""
+        if self.placings is None:
             return None
-        inside = np.zeros(self.pictures.shape[:3], bool)
-        repeated = [self.placings[-1]] * (len(inside) - len(self.placings))
-        for row, placing in zip(inside, [*self.placings, *repeated], strict=True):
-            top, left, bottom, right = placing.inside
-            row[top:bottom, left:right] = True
-        return inside
+        parts = [placing.judged for placing in self.placings]
+        if all(part == (0, 0, *self.pictures.shape[1:3]) for part in parts):
+            return None
+        return np.array(parts + [parts[-1]] * (len(self.pictures) - len(parts)), np.int32)
 
 
 def batches(

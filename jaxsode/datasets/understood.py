@@ -3,10 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from jaxsode.preparation import Preparation
+
 from . import sizes
 from .dataset import Example, Split
 from .facts import Facts
-from .preparation import Preparation
 
 _NAMED = 5  # of many things, so many by name
 

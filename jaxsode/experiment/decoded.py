@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxsode.datasets import Batch, Dataset, batches
 from jaxsode.errors import OutputError
+from jaxsode.preparation import Placing
 
 
 class Decoded:
@@ -34,6 +35,7 @@ class Decoded:
         self._again: frozenset[int] = frozenset()
         self._file: IO[bytes] | None = None
         self._place: dict[int, int] = {}
+        self._placing: dict[int, Placing] = {}
 
     def expect(self, again: Collection[int]) -> None:
         """Keep these, once they are decoded, for the next time.
@@ -77,6 +79,7 @@ class Decoded:
     def _write(self, batch: Batch) -> None:
         assert batch.masks is not None
         assert batch.masked is not None
+        assert batch.placings is not None
         for row, index in enumerate(batch.indices[: batch.valid]):
             if index not in self._again or index in self._place:
                 continue
@@ -97,6 +100,7 @@ class Decoded:
                     "to another"
                 ) from error
             self._place[index] = len(self._place)
+            self._placing[index] = batch.placings[row]
 
     def _read(self, indices: tuple[int, ...]) -> Batch:
         assert self._file is not None
@@ -114,4 +118,5 @@ class Decoded:
             indices=indices,
             masks=rows[:, -pixels - 1 : -1].reshape(self.batch_size, height, width).copy(),
             masked=rows[:, -1].astype(bool),
+            placings=tuple(self._placing[index] for index in indices),
         )

@@ -5,7 +5,7 @@ metrics and heat maps, and is forgotten.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,24 @@ import numpy as np
 
 from jaxsode import metrics
 from jaxsode.algebra.precision import OF_MOMENTS
-from jaxsode.blocks import fit_and_score, rows_per_block
+from jaxsode.blocks import fit_and_score, rows_per_block, state_bytes
 from jaxsode.choice import Choice
 from jaxsode.datasets import Batch, Split
 from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.features import Features, free_memory
 from jaxsode.experiment.record import Stopwatch
-from jaxsode.fitting import FeatureMaps
+from jaxsode.fitting import FeatureMaps, grid_of
 from jaxsode.method import Method
 from jaxsode.peers import Peer
+from jaxsode.preparation import Placing
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar: what is done, for how many pictures; gives what to call with each few that are."""
 
-Draw = Callable[[int, np.ndarray, np.ndarray, np.ndarray | None], None]
-"""Called with a test picture's index, the picture, its anomaly map, and its mask if it is defective."""
+Draw = Callable[[int, np.ndarray, np.ndarray, np.ndarray | None, Placing], None]
+"""Called with a test picture's index, the picture, its anomaly map, its mask if it is defective, and where
+the original's pixels lie in them."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,45 @@ class Experiment:
             method: see `Method`.
             pictures: N that are fitted on.
         """
+        try:
+            return self._rows(self.features.size, method, pictures)
+        except ArgumentError as error:
+            raise ArgumentError(f"{error}{self._smaller(method, pictures, whole=False)}") from error
+
+    def takes(self, method: Method, pictures: int) -> str:
+        """What memory a fit takes, in a line.
+
+        Args:
+            method, pictures: see `rows`.
+
+        Raises:
+            ArgumentError: it doesn't fit.
+        """
+        rows, (H, W) = self.rows(method, pictures), self.features.grid()
         F = sum(self.features.backbone.channels)
-        return rows_per_block(self.features.grid(), method, F, self.memory, pictures)
+        taken = state_bytes((H, W), method, F, pictures)
+        cut = "" if rows == H else f", and so in {-(-H // rows)} blocks of rows"
+        return (
+            f"memory: {H} × {W} locations of k = {method.size(F)} take {taken / 1e9:.3g} GB of "
+            f"{self.memory / 1e9:.3g} GB at hand{cut}"
+        )
+
+    def _rows(self, size: tuple[int, int], method: Method, pictures: int) -> int:
+        grid = grid_of(self.features.backbone, size)
+        return rows_per_block(grid, method, sum(self.features.backbone.channels), self.memory, pictures)
+
+    def _smaller(self, method: Method, pictures: int, *, whole: bool) -> str:
+        """The largest size of about this aspect that fits, as a remedy; or nothing."""
+        size, step = self.features.size, max(self.features.backbone.strides)
+        for shorter in range(min(size) // step * step, 31, -step):
+            fits = tuple(max(round(side * shorter / min(size) / step), 1) * step for side in size)
+            try:
+                rows = self._rows((fits[0], fits[1]), method, pictures)
+            except ArgumentError:
+                continue
+            if fits != size and not (whole and rows < grid_of(self.features.backbone, (fits[0], fits[1]))[0]):
+                return f", or at most --size {fits[0]} {fits[1]}"
+        return ""
 
     def prepare(self, runs: Iterable[tuple[Split, Method | Peer]], *, progress: Callable[[int], None]) -> int:
         """Extract the features once for all runs that will follow, if any are used more than once.
@@ -129,15 +168,18 @@ class Experiment:
                 else self._by_peer(split, method, bar, about)
             )
             for maps, batch in scored:
+                placings = batch.placings
+                assert placings is not None
                 assert batch.masks is not None
                 assert batch.masked is not None
-                rows = slice(batch.valid)
-                defective = np.array([dataset.examples[i].defective for i in batch.indices[rows]])
-                stream.add(maps[rows], batch.masks[rows], defective, masked=batch.masked[rows])
+                defective = np.array([dataset.examples[i].defective for i in batch.indices])
+                for rows, part in _judged(batch):
+                    masked = batch.masked[rows]
+                    stream.add(maps[rows][part], batch.masks[rows][part], defective[rows], masked=masked)
                 if draw is not None:
                     for row in range(batch.valid):
                         mask = batch.masks[row] if defective[row] else None
-                        draw(batch.indices[row], batch.pictures[row], maps[row], mask)
+                        draw(batch.indices[row], batch.pictures[row], maps[row], mask, placings[row])
             result: dict[str, Any] = dict(stream.result()) | about
             # So many distinct scores that they were merged: how far off a number can be stands beside it.
             return result | ({"error_bound": stream.error_bound} if stream.merged else {})
@@ -145,16 +187,18 @@ class Experiment:
     def _check_left_out(self, split: Split, method: Method | Peer) -> None:
         if not split.left_out:
             return
-        why = None
+        why, smaller = None, ""
         if not isinstance(method, Method):
             why = f"{method} has no leave-one-out"
         elif method.precision not in OF_MOMENTS:
             why = f"precision {method.precision!r} has no leave-one-out"
         elif self.rows(method, len(split.train)) < self.features.grid()[0]:
             why = "in blocks, for want of memory, there is no leave-one-out"
+            smaller = self._smaller(method, len(split.train), whole=True)
         if why is not None:
             raise ArgumentError(
                 f"no good pictures are set apart for testing, and {why}: set some apart with --hold-out"
+                f"{smaller}"
             )
 
     def _by_peer(
@@ -228,6 +272,7 @@ class Experiment:
                     pictures=n,
                     keep=keep,
                     path=save,
+                    preparation=f.dataset.preparation,
                 )
             about |= _told(scored.method, scored.choice)
             yield from zip((maps for maps, _ in scored), f.pictures(split.test), strict=True)
@@ -243,7 +288,7 @@ class Experiment:
             )
         about |= _told(detector.method, detector.choice)
         if save is not None:
-            detector.save(save)
+            replace(detector, preparation=f.dataset.preparation).save(save)
         if split.left_out:
             yield from self._left_out(detector, split, bar)
         with bar("score", len(split.test)) as done:
@@ -255,6 +300,15 @@ class Experiment:
                     maps = np.asarray(detector.anomaly_map_of_features(found[0]))
                 yield maps, found[1]
                 done(found[1].valid)
+
+
+def _judged(batch: Batch) -> Iterator[tuple[slice, tuple[slice, ...]]]:
+    """Rows of a batch, and of their maps what is evaluated."""
+    if batch.judged is None:
+        yield slice(batch.valid), ()
+        return
+    for row, (top, left, bottom, right) in enumerate(batch.judged[: batch.valid].tolist()):
+        yield slice(row, row + 1), (slice(None), slice(top, bottom), slice(left, right))
 
 
 def _told(method: Method, choice: Choice | None) -> dict[str, Any]:

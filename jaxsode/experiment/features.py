@@ -11,6 +11,7 @@ import psutil
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.datasets import Batch, Dataset
 from jaxsode.experiment.decoded import Decoded
+from jaxsode.experiment.padding import repeated
 from jaxsode.fitting import FeatureMaps, extract, grid_of
 
 _SHARE = 0.4
@@ -37,7 +38,7 @@ class Features:
 
     Args:
         backbone: extracts them.
-        dataset: decodes the pictures.
+        dataset: decodes the pictures; padded ones are cut to what counts, see `experiment.padding`.
         size: (height, width) they are resized to.
         batch_size: pictures in each batch; the last is padded.
         workers: threads that decode.
@@ -154,4 +155,5 @@ class Features:
 
     def _extracted(self, indices: Sequence[int]) -> Iterator[tuple[Batch, FeatureMaps]]:
         for batch in self._decoded.batches(indices):
-            yield batch, extract(self.backbone, batch.pictures)
+            maps = extract(self.backbone, batch.pictures)
+            yield batch, maps if batch.judged is None else repeated(maps, batch.judged, self.size)

@@ -61,7 +61,7 @@ class Request:
         dataset, data_dir: see `jaxsode.datasets.load`.
         fold: names of splits, or ("all",).
         size: (height, width) of the pictures.
-        resize, range, max_pixels: see `jaxsode.datasets.preparation.Preparation`.
+        resize, range, max_pixels: see `jaxsode.preparation.Preparation`.
         hold_out, on_bad_picture: of a folder of one's own, see `jaxsode.datasets.folder.load`.
         backbone, weights, layers, dtype: see `jaxsode.load_backbone`; weights may be "random".
         method: "gaussian", or names of `PEERS`.
@@ -306,8 +306,11 @@ def _data(request: Request, own: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     prepared = {name: given for name, given in prepared.items() if given is not None}
     mine = {name: getattr(request, name) for name in ("hold_out", "on_bad_picture")}
     mine = {name: given for name, given in mine.items() if given is not None}
-    if request.resize == "pad":
-        raise ArgumentError("--resize pad: what is padded would be fitted as well; choose squeeze or crop")
+    if request.resize == "pad" and request.method != (GAUSSIAN,):
+        raise ArgumentError(
+            "--resize pad is for the method gaussian: others would fit the padding as well; choose squeeze "
+            "or crop"
+        )
     if request.dataset != "folder":
         for name in mine:
             option = name.replace("_", "-")

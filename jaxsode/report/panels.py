@@ -10,6 +10,7 @@ CLAMP = 10.0
 """Distances are drawn from 0 to this value, as in the paper; never rescaled from picture to picture."""
 
 _GREEN = (0, 255, 0)
+_GREY = 128
 _GAP = 4
 
 
@@ -55,7 +56,7 @@ def panel(
 
     Args:
         picture: (height, width, 3 or 1) uint8.
-        anomaly_map: (height, width), in units of the Mahalanobis distance.
+        anomaly_map: (height, width), in units of the Mahalanobis distance; grey where it is NaN.
         mask: (height, width) uint8, a defect where above 127; None for a good picture.
         colours: one of COLOUR_MAPS.
 
@@ -63,7 +64,9 @@ def panel(
         (height, 3 · width + 2 · gap, 3) uint8.
     """
     picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
-    heat = COLOUR_MAPS[colours](anomaly_map / CLAMP)
+    judged = ~np.isnan(anomaly_map)
+    heat = COLOUR_MAPS[colours](np.where(judged, anomaly_map, 0) / CLAMP)
+    heat[~judged] = _GREY
     outlined = picture.copy()
     if mask is not None:
         truth = mask > 127

@@ -35,8 +35,8 @@ def own(tmp_path):
     return tmp_path / "own"
 
 
-def _run(own, output, *more):
-    arguments = ["--dataset", "folder", "--data-dir", str(own), "--size", *map(str, SIZE)]
+def _run(own, output, *more, size=SIZE):
+    arguments = ["--dataset", "folder", "--data-dir", str(own), "--size", *map(str, size)]
     arguments += ["--weights", "random", "--layers", "1", "--k", "8", "--batch-size", "4"]
     return main([*arguments, "--output", str(output), *more])
 
@@ -116,7 +116,8 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
         (["--method", "spade"], "spade-K5 has no leave-one-out: set some apart with --hold-out"),
         (["--precision", "global"], "precision 'global' has no leave-one-out"),
         (["--memory-gb", "0.00004"], "in blocks, for want of memory, there is no leave-one-out"),
-        (["--resize", "pad"], "what is padded would be fitted as well"),
+        (["--memory-gb", "0.00001"], "give more memory or a smaller k"),
+        (["--resize", "pad", "--method", "spade", "--hold-out", "0.3"], "pad is for the method gaussian"),
         (["--method", "pca"], "--method pca is unknown: choose one of gaussian, spade, student"),
         (["--metric-memory", "-1"], "--metric-memory -1.0 must be above 0"),
         (["--download"], "leave --data-dir out"),
@@ -144,3 +145,68 @@ def test_a_picture_that_can_not_be_used(own, tmp_path, capsys):
     result = _only(tmp_path / "out")
     assert list(result["dataset"]["skipped"]) == ["good/empty.png"]
     assert result["folds"][0]["train"] == 9
+
+
+def test_padded_and_drawn_at_the_size_of_the_original(own, tmp_path, capsys):
+    for name in ("good", "bad", "masks"):
+        for path in (own / name).iterdir():
+            image = Image.open(path)
+            image.crop((0, 0, 24, 64)).save(path)
+    Image.fromarray(np.full((32, 32, 3), 128, np.uint8)).save(own / "bad" / "square.png")
+    marked = np.zeros((32, 32), np.uint8)
+    marked[8:16] = 255
+    Image.fromarray(marked).save(own / "masks" / "square.png")
+    assert _run(own, tmp_path / "out", "--resize", "pad", "--map-size", "original") == 0
+    said = capsys.readouterr().err
+    assert "of 64 × 32 the 64 × 24 that all fitted pictures show are judged" in said
+    result = _only(tmp_path / "out")
+    assert any("that all fitted pictures show" in note for note in result["dataset"]["notes"])
+    shown = Detector.load(tmp_path / "out" / "detector" / "folder").preparation
+    assert shown is not None
+    assert (shown.resize, shown.shown, shown.upright) == ("pad", (0, 4, 64, 28), True)
+    maps = tmp_path / "out" / "maps" / "folder"
+    panel = np.asarray(Image.open(maps / "bad-0.png"))
+    assert panel.shape == (64, 3 * 24 + 2 * 4, 3)
+    heat = np.asarray(Image.open(maps / "bad-square.png"))[:, 36:68]
+    assert heat.shape == (32, 32, 3)
+    # All of the square is inside of the padded size, and its sides are beyond what the others show.
+    assert (heat[:, :4] == 128).all()
+    assert (heat[:, 28:] == 128).all()
+    assert not (heat[:, 4:28] == 128).all(-1).any()
+
+
+def test_the_memory_is_said_first(own, tmp_path, capsys):
+    more = ["--hold-out", "0.3", "--maps", "none", "--no-save-detector"]
+    assert _run(own, tmp_path / "out", *more, "--memory-gb", "0.00006") == 0
+    said = capsys.readouterr().err
+    line = "memory: 16 × 8 locations of k = 8 take 0.00019 GB of 6e-05 GB at hand, and so in 4 blocks of rows"
+    assert line in said
+    assert said.index(line) < said.index("finished")
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        (["--memory-gb", "0.0003"], "set some apart with --hold-out, or at most --size 80 40"),
+        (["--memory-gb", "0.00002", "--hold-out", "0.3"], "a smaller k, or at most --size 104 52"),
+    ],
+)
+def test_what_does_not_fit_names_the_largest_that_does(own, tmp_path, capsys, more, fits):
+    assert _run(own, tmp_path / "out", *more, size=(128, 64)) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(fits)
+    small = ["--maps", "none", "--no-save-detector"]
+    assert _run(own, tmp_path / "out", *more, *small, size=fits.split()[-2:]) == 0
+
+
+def test_heat_maps_whose_names_would_be_one(own, tmp_path):
+    (own / "bad" / "more").mkdir()
+    (own / "masks" / "more").mkdir()
+    for seed, name in enumerate(("more-0", "more/0")):
+        picture, mask = _picture(70 + seed, scratched=True)
+        picture.save(own / "bad" / f"{name}.png")
+        mask.save(own / "masks" / f"{name}.png")
+    assert _run(own, tmp_path / "out", "--maps", "defective", "--no-save-detector") == 0
+    names = sorted(path.stem for path in (tmp_path / "out" / "maps" / "folder").iterdir())
+    assert len(names) == 5
+    assert names[:3] == ["bad-0", "bad-1", "bad-2"]
+    assert all(name.startswith("bad-more-0-") for name in names[3:])

@@ -346,15 +346,12 @@ def test_padding_is_told_by_each_batch(tmp_path: Path):
     draw(tmp_path / "1.png", size=(64, 32))
     dataset = load(tmp_path, resize="pad", size=(64, 64))
     (batch,) = batches(dataset, [0, 1], batch_size=3)
-    assert batch.inside is not None
-    assert batch.inside[0].all()
-    wanted = np.zeros((64, 64), bool)
-    wanted[:, 16:48] = True
-    np.testing.assert_array_equal(batch.inside[1:], [wanted, wanted])
+    assert batch.judged is not None
+    assert batch.judged.tolist() == [[0, 0, 64, 64], [0, 16, 64, 48], [0, 16, 64, 48]]
     assert batch.placings is not None
     assert [placing.original for placing in batch.placings] == [(64, 64), (64, 32)]
     (batch,) = batches(load(tmp_path, size=(64, 64)), [0, 1], batch_size=2)
-    assert batch.inside is None
+    assert batch.judged is None
 
 
 def test_twins_are_named(tmp_path: Path):

@@ -8,9 +8,9 @@ from own_pictures import encoded, png_header, png_of_16_bits, tiff_of_16_bits
 from PIL import Image
 
 from jaxsode.datasets.decode import decode_mask, open_picture
-from jaxsode.datasets.preparation import RANGES, Preparation
 from jaxsode.datasets.reading import read, suffixes
 from jaxsode.errors import ArgumentError, DataError
+from jaxsode.preparation import RANGES, Preparation
 
 LIMIT = Preparation().max_pixels
 

@@ -1,5 +1,7 @@
 """Squeezed, cropped, padded, and back: which pixels count, and where they lie."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from own_pictures import encoded
 from PIL import Image
 
 from jaxsode.datasets.decode import decode_mask, decode_picture
-from jaxsode.datasets.preparation import Preparation
+from jaxsode.preparation import Preparation
 
 sides = st.integers(1, 60)
 
@@ -113,3 +115,24 @@ def test_what_was_cropped_away_is_unknown():
     assert np.isnan(back[:16]).all()
     assert np.isnan(back[48:]).all()
     assert (back[16:48] == 1).all()
+
+
+def test_what_is_not_judged_is_unknown_too():
+    """Of a padded picture what all fitted ones show, in the map and in the original's own pixels."""
+    preparation = Preparation("pad", shown=(8, 4, 24, 28))
+    placing = preparation.placing((64, 32), (32, 32))
+    assert placing.inside == (0, 8, 32, 24)
+    assert placing.judged == (8, 8, 24, 24)
+    anomaly_map = np.ones((32, 32), np.float32)
+    known = np.zeros((32, 32), bool)
+    known[8:24, 8:24] = True
+    np.testing.assert_array_equal(np.isfinite(placing.masked(anomaly_map)), known)
+    back = np.isfinite(preparation.restored(anomaly_map, (64, 32)))
+    assert back[16:48].all()
+    assert not back[:16].any()
+    assert not back[48:].any()
+
+
+def test_as_a_page_and_back():
+    for preparation in (Preparation(), Preparation("pad", 4095, upright=True, shown=(1, 2, 3, 4))):
+        assert Preparation.of_page(json.loads(json.dumps(preparation.page()))) == preparation

@@ -1,12 +1,15 @@
 """From a picture's own pixels to those that are computed on, and back: the rules, stored with the results."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from PIL import Image
 
 from jaxsode.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 RANGES = (255, 1023, 4095, 16383, 65535)
 """What white may be in a file of 16 bits: cameras give 8, 10, 12, 14 or 16 of them."""
@@ -28,13 +31,22 @@ class Placing:
     Attributes:
         original: its height and width, turned upright where that was asked for.
         box: top, left, bottom, right of the part of the original that is kept, in its pixels.
-        inside: the rows and columns of the result that show it; what lies outside them is padding, and
-            neither fitted, scored nor evaluated.
+        inside: the rows and columns of the result that show it; what lies outside them is padding.
+        judged: of those the part that all fitted pictures show; the rest is neither fitted, scored nor
+            evaluated.
     """
 
     original: tuple[int, int]
     box: Rows
     inside: Rows
+    judged: Rows
+
+    def masked(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """An anomaly map (height, width) of the resized picture, NaN where it isn't judged."""
+        top, left, bottom, right = self.judged
+        judged = np.full_like(anomaly_map, np.nan)
+        judged[top:bottom, left:right] = anomaly_map[top:bottom, left:right]
+        return judged
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Preparation:
             refused beside a mask, which may be drawn on either. If not, pixels are taken as they are stored.
         marked: whether all of a mask that is not black counts as 255. If not, its grey is taken as it is.
         max_pixels: a file of more is refused.
+        shown: top, left, bottom, right of what all fitted pictures show at the size that they are resized to,
+            where that is known; None where nothing is padded.
 
     Raises:
         ArgumentError: a value that is none of these.
@@ -60,6 +74,7 @@ class Preparation:
     upright: bool = False
     marked: bool = False
     max_pixels: int = MAX_PIXELS
+    shown: Rows | None = None
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
@@ -76,16 +91,26 @@ class Preparation:
             original: (height, width) of the picture, turned upright where that is asked for.
             size: (height, width) that it is resized to.
         """
-        whole = Placing(original, (0, 0, *original), (0, 0, *size))
+        box, inside = (0, 0, *original), (0, 0, *size)
         scales = size[0] / original[0], size[1] / original[1]
-        if self.resize == "squeeze":
-            return whole
         if self.resize == "crop":
-            kept = tuple(side / max(scales) for side in size)
-            return Placing(original, _middle(kept, original), whole.inside)
-        return Placing(original, whole.box, _middle(tuple(side * min(scales) for side in original), size))
+            box = _middle(tuple(side / max(scales) for side in size), original)
+        if self.resize == "pad":
+            inside = _middle(tuple(side * min(scales) for side in original), size)
+        return Placing(original, box, inside, inside if self.shown is None else common([inside, self.shown]))
 
-    def resized(self, image: Image.Image, size: tuple[int, int], *, edge: bool = True) -> np.ndarray:
+    def page(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def of_page(cls, page: dict[str, Any]) -> Self:
+        """What `page` gave."""
+        page = dict(page)
+        shown = page.pop("shown")
+        return cls(**page, shown=None if shown is None else tuple(shown))
+
+    def resized(self, image: "Image.Image", size: tuple[int, int], *, edge: bool = True) -> np.ndarray:
         """A picture at a size, by Pillow's bilinear filter (antialiased).
 
         Args:
@@ -96,6 +121,8 @@ class Preparation:
         Returns:
             (height, width) or (height, width, 3) uint8.
         """
+        from PIL import Image
+
         placing = self.placing((image.height, image.width), size)
         top, left, bottom, right = placing.box
         if (bottom - top, right - left) != placing.original:
@@ -116,8 +143,10 @@ class Preparation:
             original: (height, width) of that picture.
 
         Returns:
-            (height, width) of the original, float32; bilinear, NaN where the picture was cropped away.
+            (height, width) of the original, float32; bilinear, NaN where the picture isn't judged.
         """
+        from PIL import Image
+
         placing = self.placing(original, (anomaly_map.shape[0], anomaly_map.shape[1]))
         top, left, bottom, right = placing.inside
         inner = np.ascontiguousarray(anomaly_map[top:bottom, left:right], np.float32)
@@ -125,7 +154,24 @@ class Preparation:
         y, x, y_end, x_end = placing.box
         grown = Image.fromarray(inner).resize((x_end - x, y_end - y), Image.Resampling.BILINEAR)
         out[y:y_end, x:x_end] = np.asarray(grown)
-        return out
+        if placing.judged == placing.inside:
+            return out
+        down, along = (y_end - y) / inner.shape[0], (x_end - x) / inner.shape[1]
+        rows = slice(*(y + round((row - top) * down) for row in placing.judged[::2]))
+        columns = slice(*(x + round((column - left) * along) for column in placing.judged[1::2]))
+        judged = np.full(original, np.nan, np.float32)
+        judged[rows, columns] = out[rows, columns]
+        return judged
+
+
+def common(parts: Iterable[Rows]) -> Rows:
+    """Top, left, bottom, right of what several parts of a picture have in common; their middles are one.
+
+    Args:
+        parts: at least one.
+    """
+    top, left, bottom, right = zip(*parts, strict=True)
+    return max(top), max(left), min(bottom), min(right)
 
 
 def _middle(sides: tuple[float, ...], of: tuple[int, int]) -> Rows:
