@@ -203,7 +203,7 @@ _ARROWS = {  # whom the modules of a package may know, besides each other
     "jaxsode.kernels": ("jaxsode._typing",),
     "jaxsode.algebra": ("jaxsode.kernels", "jaxsode.errors", "jaxsode._typing"),
     "jaxsode.metrics": ("jaxsode.errors",),
-    "jaxsode.datasets": ("jaxsode.download", "jaxsode.errors", "jaxsode.home"),
+    "jaxsode.datasets": ("jaxsode.download", "jaxsode.errors", "jaxsode.home", "jaxsode.preparation"),
     "jaxsode.backbones": (
         "jaxsode.download",
         "jaxsode.kernels",
@@ -225,6 +225,7 @@ _ARROWS = {  # whom the modules of a package may know, besides each other
     "jaxsode.trees": ("jaxsode.errors",),
     "jaxsode.hosts": ("jaxsode.errors",),
     "jaxsode.making": (),
+    "jaxsode.preparation": ("jaxsode.errors",),
     "jaxsode.errors": (),
     "jaxsode.home": ("jaxsode.errors",),
     "pretrained_conversion": ("jaxsode.errors", "jaxsode.backbones"),
