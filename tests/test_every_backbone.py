@@ -12,7 +12,7 @@ from jaxsode.run import main
 def test_the_demo_runs_with_every_backbone(tmp_path, capsys):
     for name in BACKBONES:
         out = tmp_path / name
-        arguments = ["--dataset", "demo", "--backbone", name, "--weights", "random", "--fold", "object"]
+        arguments = ["--dataset", "demo", "--backbone", name, "--weights", "random", "--category", "object"]
         assert main([*arguments, "--maps", "none", "--no-save-detector", "--output", str(out)]) == 0
         assert "random weights: the numbers mean nothing" in capsys.readouterr().err
         result = json.loads((out / "metrics.json").read_text())

@@ -116,7 +116,7 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
     assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
     assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, None]
     assert len(list((tmp_path / "sweep" / names[0] / "maps").rglob("*.png"))) == 1
-    bare = ["--maps", "none", "--no-save-detector", "--fold", "1", "--layers", "1", "--seed", "0", "1"]
+    bare = ["--maps", "none", "--no-save-detector", "--category", "1", "--layers", "1", "--seed", "0", "1"]
     assert _run(data, tmp_path / "bare", *bare) == 0
     assert _result(tmp_path / "bare" / names[3])["folds"] == summaries[3]["folds"]
     # one of them alone, features not kept, is the same

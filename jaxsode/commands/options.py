@@ -29,8 +29,9 @@ class Data:
     """Pictures to run on."""
     data_dir: Path | None = None
     """Where the data set lies: its folder, or its zip as published. The demo needs none."""
-    fold: tuple[str, ...] = ("all",)
-    """Splits to run: kolektor has the folds 1 2 3, demo has object texture; or all of them."""
+    fold: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--category", "--scene"])] = ("all",)
+    """Splits to run, each with a model of its own: kolektor has the folds 1 2 3, mvtec_ad its categories,
+    mstc its scenes, demo object and texture; or all of them."""
     download: bool = False
     """Get the data set from its publisher first, where there is a direct link, into the cache."""
     size: tuple[int, int] | None = None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from file_server import Server, serving
 from jaxsode import datasets
 from jaxsode.datasets import kolektor2
 from jaxsode.errors import ArgumentError, DataError, DownloadError, JaxsodeError, OutputError
+from jaxsode.run import main
 
 FILE = "KolektorSDD2.zip"
 
@@ -168,3 +170,20 @@ def test_what_cannot_be_downloaded_says_what_to_do(name: str, message: str):
         with pytest.raises(ArgumentError) as error:
             function(name)
         assert str(error.value).startswith(message)
+
+
+def test_a_run_tells_the_licence_downloads_and_goes_on(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["--dataset", "kolektor2", "--download", "--size", "64", "32", "--weights", "random"]
+    arguments += ["--layers", "1", "--k", "4", "--maps", "none", "--no-save-detector"]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(datasets.announcement("kolektor2"))
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert result["dataset"]["licence"] in datasets.announcement("kolektor2")
+    assert server.ranges == [None]
+    refused = ["--dataset", "mvtec_ad", "--download", "--weights", "random"]
+    assert main([*refused, "--output", str(tmp_path / "none")]) == 2
+    assert "mvtec_ad" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "none").exists()
