@@ -113,7 +113,7 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
     assert summary["schema"] == 2
     summaries = summary["methods"]
     names = [f"semi-orthogonal-k{k}-seed{seed}" for k in (2, 8) for seed in (0, 1)] + ["identity"]
-    assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, "summary.json"])
+    assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == sorted([*names, *_SUMMARIES])
     assert [s["setting"]["k"] for s in summaries] == [2, 2, 8, 8, None]
     assert len(list((tmp_path / "sweep" / names[0] / "maps").rglob("*.png"))) == 1
     bare = ["--maps", "none", "--no-save-detector", "--category", "1", "--layers", "1", "--seed", "0", "1"]
@@ -122,6 +122,9 @@ def test_a_sweep_on_features_extracted_once(data, tmp_path):
     # one of them alone, features not kept, is the same
     assert _run(data, tmp_path / "alone", "--k", "8", "--seed", "1", "--fold", "1", "--layers", "1") == 0
     assert _result(tmp_path / "alone")["folds"] == summaries[3]["folds"]
+
+
+_SUMMARIES = [f"summary.{kind}" for kind in ("json", "csv", "md")]
 
 
 def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):

@@ -127,6 +127,8 @@ def run(asked: Run, console: Console) -> Path:
         summaries = whole.run(splits)
         if len(plan.methods) > 1:
             report.write_json(output.path / "summary.json", {"schema": report.SCHEMA, "methods": summaries})
+            report.write_text(output.path / "summary.csv", report.as_csv(summaries))
+            report.write_text(output.path / "summary.md", report.as_markdown(summaries))
     _print(console, plan, summaries, weights)
     console.print(output.name, markup=False)
     return output.folder

@@ -1,7 +1,8 @@
 """What a run leaves behind: heat maps, metrics.json, a table; in a folder that is whole or not there."""
 
-from jaxsode.report.output import SCHEMA, Output, read_json, write_json
+from jaxsode.report.output import SCHEMA, Output, read_json, write_json, write_text
 from jaxsode.report.panels import CLAMP, COLOUR_MAPS, cubehelix, jet, panel, write_panel
+from jaxsode.report.sweeps import as_csv, as_markdown
 from jaxsode.report.tables import METRICS, flatten, summarise, table
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "METRICS",
     "SCHEMA",
     "Output",
+    "as_csv",
+    "as_markdown",
     "cubehelix",
     "flatten",
     "jet",
@@ -19,4 +22,5 @@ __all__ = [
     "table",
     "write_json",
     "write_panel",
+    "write_text",
 ]

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 METRICS = ("pixel_auroc.pooled", "pixel_auroc.paper", "pro.pooled", "pro.paper", "image_auroc")
+HEADINGS = ("pixel ROC\npooled", "pixel ROC\npaper", "PRO\npooled", "PRO\npaper", "picture\nROC")
+"""Of METRICS, in a table."""
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -64,7 +66,7 @@ def table(title: str, rows: Sequence[tuple[str, Mapping[str, float | None]]]) ->
 
     made = Table(title=title, title_justify="left")
     made.add_column("", overflow="fold")
-    for heading in ("pixel ROC\npooled", "pixel ROC\npaper", "PRO\npooled", "PRO\npaper", "picture\nROC"):
+    for heading in HEADINGS:
         made.add_column(heading, justify="right", no_wrap=True)
     for label, values in rows:
         made.add_row(label, *("–" if values[name] is None else f"{values[name]:.4f}" for name in METRICS))
