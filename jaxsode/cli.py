@@ -12,6 +12,7 @@ from jaxsode.home import readable
 COMMANDS = {
     "run": "fit on a data set's good pictures, score its test pictures, report",
     "inspect": "say what a folder of pictures is taken for, before anything is computed",
+    "compare": "print the settings of several runs side by side",
     "convert": "turn a published file of weights into a safetensors file",
 }
 

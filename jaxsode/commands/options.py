@@ -43,6 +43,8 @@ class Data:
     """What is white in files of 16 bits; of a folder by default the least that no training picture passes."""
     max_pixels: int | None = None
     """A picture of more is refused; by default 178956970."""
+    fit_on: int | None = None
+    """How many of the good pictures are fitted on, drawn by the seed; by default all."""
     hold_out: float | None = None
     """Of a folder: the fraction of good pictures that is set apart for testing. By default none is, and where
     there are none for testing either, the fitted ones are scored as if unseen, each left out in turn."""

@@ -119,7 +119,7 @@ def run(asked: Run, console: Console) -> Path:
             metric_memory=None if metric_memory is None else int(metric_memory * 1e9),
             picture_score=plan.picture_score,
         )
-        pictures = max(len(split.train) for split in splits)
+        pictures = plan.fit_on or max(len(split.train) for split in splits)
         taken = [experiment.takes(method, pictures) for method in plan.methods if isinstance(method, Method)]
         for line in dict.fromkeys(taken):
             console.print(line, markup=False)
@@ -183,7 +183,12 @@ class _Whole:
         """Each method's setting, folds, mean and deviation; its metrics.json grows with every split."""
         pages = {method: self._page(method) for method in self.plan.methods}
         done = {method: {fold["fold"] for fold in page["folds"]} for method, page in pages.items()}
-        left = [(split, method) for method in done for split in splits if split.name not in done[method]]
+        left = [
+            (self.plan.drawn(split, method), method)
+            for method in done
+            for split in splits
+            if split.name not in done[method]
+        ]
         kept = self._prepare(left)
         machine = environment() if left else {}
         dataset = self.experiment.features.dataset

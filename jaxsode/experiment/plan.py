@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxsode import datasets
 from jaxsode.algebra.embedding import EMBEDDINGS
 from jaxsode.algebra.precision import EIGENVECTORS, FULL_RANK, PRECISIONS
@@ -62,6 +64,7 @@ class Request:
         fold: names of splits, or ("all",).
         size: (height, width) of the pictures.
         resize, range, max_pixels: see `jaxsode.preparation.Preparation`.
+        fit_on: how many of the good pictures are fitted on, drawn by a method's seed; None: all.
         hold_out, on_bad_picture: of a folder of one's own, see `jaxsode.datasets.folder.load`.
         backbone, weights, layers, dtype: see `jaxsode.load_backbone`; weights may be "random".
         method: "gaussian", or names of `PEERS`.
@@ -86,6 +89,7 @@ class Request:
     resize: str | None = None
     range: int | None = None
     max_pixels: int | None = None
+    fit_on: int | None = None
     hold_out: float | None = None
     on_bad_picture: str | None = None
     backbone: str | None = None
@@ -120,8 +124,8 @@ class Plan:
     """A complete plan.
 
     Attributes:
-        dataset, data_dir, fold, backbone, weights, layers, dtype, picture_score, batch_size, workers: see
-            `Request`.
+        dataset, data_dir, fold, fit_on, backbone, weights, layers, dtype, picture_score, batch_size, workers:
+            see `Request`.
         size: (height, width), None for the data set's.
         settings: for `jaxsode.datasets.load`, the data set's own.
         preparation: fields of `Preparation` that are other than the data set's own.
@@ -132,6 +136,7 @@ class Plan:
     dataset: str
     data_dir: Path | None
     fold: tuple[str, ...]
+    fit_on: int | None
     size: tuple[int, int] | None
     settings: dict[str, Any]
     preparation: dict[str, Any]
@@ -163,6 +168,28 @@ class Plan:
                     f"--fold {name} is unknown to {dataset.name}: choose {', '.join(names)} or all"
                 )
         return tuple(dict.fromkeys(self.fold))
+
+    def drawn(self, split: datasets.Split, method: Method | Peer) -> datasets.Split:
+        """The split, with as many good pictures as are fitted on: of one seed the first few of one order.
+
+        Args:
+            split: of the data set.
+            method: whose seed the draw is by.
+
+        Raises:
+            ArgumentError: there are fewer.
+        """
+        if self.fit_on is None:
+            return split
+        if self.fit_on > len(split.train):
+            raise ArgumentError(
+                f"--fit-on {self.fit_on} exceeds the {len(split.train)} good pictures of {split.name}: ask "
+                "for fewer"
+            )
+        order = np.random.default_rng(method.page().get("seed") or 0).permutation(len(split.train))
+        train = tuple(split.train[i] for i in sorted(order[: self.fit_on].tolist()))
+        left_out = tuple(index for index in split.left_out if index in train)
+        return dataclasses.replace(split, train=train, left_out=left_out)
 
     def check_k(self, features: int) -> None:
         """Refuse a k that the network can't give, before a picture is touched.
@@ -250,6 +277,7 @@ def complete(request: Request) -> Plan:
         dataset=request.dataset,
         data_dir=None if request.data_dir is None else expanded(request.data_dir),
         fold=request.fold,
+        fit_on=request.fit_on,
         size=request.size,
         settings=settings,
         preparation=preparation,
@@ -388,6 +416,8 @@ def _check(request: Request) -> None:
         raise ArgumentError(f"--sigma {request.sigma} must be at least 0, and finite")
     if request.size is not None and min(request.size) < 32:
         raise ArgumentError(f"--size {request.size[0]} {request.size[1]} is too small: give at least 32 32")
+    if request.fit_on is not None and request.fit_on < 1:
+        raise ArgumentError(f"--fit-on {request.fit_on} is too few: give at least 1")
     for seed in request.seed:
         if not 0 <= seed < 2**32:
             raise ArgumentError(f"--seed {seed} is out of range: choose 0 ≤ seed < 2³²")

@@ -1,5 +1,7 @@
 """The command on a folder of one's own: fitted pictures scored as if unseen, other methods, what is said."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -7,6 +9,10 @@ import pytest
 from PIL import Image
 
 from jaxsode import Detector, Method, load_backbone, metrics, pictures
+from jaxsode.commands.compare import main as compare
+from jaxsode.datasets import Split
+from jaxsode.errors import ArgumentError
+from jaxsode.experiment.plan import Request, complete
 from jaxsode.run import main
 
 SIZE = (64, 32)
@@ -210,3 +216,61 @@ def test_heat_maps_whose_names_would_be_one(own, tmp_path):
     assert len(names) == 5
     assert names[:3] == ["bad-0", "bad-1", "bad-2"]
     assert all(name.startswith("bad-more-0-") for name in names[3:])
+
+
+def test_fitted_on_a_few_drawn_by_the_seed(own, tmp_path, capsys):
+    few = ["--maps", "none", "--no-save-detector", "--hold-out", "0.3", "--seed", "0", "1"]
+    for number in (2, 4):
+        assert _run(own, tmp_path / f"of{number}", *few, "--fit-on", str(number)) == 0
+        methods = json.loads((tmp_path / f"of{number}" / "summary.json").read_text(encoding="utf-8"))[
+            "methods"
+        ]
+        assert [method["folds"][0]["train"] for method in methods] == [number, number]
+        assert methods[0]["folds"][0]["pro"] != methods[1]["folds"][0]["pro"]
+    assert _run(own, tmp_path / "all", *few) == 0
+    capsys.readouterr()
+    assert compare([str(tmp_path / name) for name in ("all", "of2", "of4")]) == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert [row.split("|")[1].strip() for row in first.splitlines()[2:]] == ["all", "fit_on 2", "fit_on 4"]
+    assert second.startswith("| less all: mean difference, 95 % interval over seeds")
+    assert compare(["--csv", str(tmp_path / "all"), str(tmp_path / "of2")]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["seed"], row["fit_on"], row["train"]) for row in rows] == [
+        ("0", "", "6"),
+        ("1", "", "6"),
+        ("0", "2", "2"),
+        ("1", "2", "2"),
+    ]
+
+
+def test_those_drawn_are_of_one_order_a_seed():
+    split = Split("it", tuple(range(10, 30)), (1, 2), tuple(range(10, 30)))
+    plans = {n: complete(Request(dataset="demo", fit_on=n, seed=(0, 1))) for n in (3, 8, 20, 21)}
+    for seed in (0, 1):
+        few, more, every = (plans[n].drawn(split, plans[n].methods[seed]) for n in (3, 8, 20))
+        assert set(few.train) < set(more.train) < set(every.train)
+        assert few.left_out == few.train
+        assert every == split
+    first, second = (plans[8].drawn(split, method).train for method in plans[8].methods)
+    assert first != second
+    with pytest.raises(ArgumentError, match="--fit-on 21 exceeds the 20 good pictures of it"):
+        plans[21].drawn(split, plans[21].methods[0])
+    with pytest.raises(ArgumentError, match="--fit-on 0 is too few"):
+        complete(Request(dataset="demo", fit_on=0))
+
+
+@pytest.mark.parametrize("given", [[], ["nothing"]])
+def test_nothing_to_compare_is_one_line(tmp_path, capsys, given):
+    assert compare([str(tmp_path / name) for name in given]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+
+
+def test_runs_on_other_pictures_are_not_compared(own, tmp_path, capsys):
+    few = ["--maps", "none", "--no-save-detector"]
+    assert _run(own, tmp_path / "a", *few, "--hold-out", "0.3") == 0
+    assert _run(own, tmp_path / "b", *few, "--hold-out", "0.5") == 0
+    assert compare([str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("compare runs on the same pictures")
+    assert "folder (6 pictures) and folder: folder (7 pictures)" in error
