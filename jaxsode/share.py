@@ -61,4 +61,4 @@ class Share:
         return cls.of(float(found[1]))
 
     def __str__(self) -> str:
-        return f"{float(self.percent)!r}%"
+        return f"{float(self.percent)!r}".removesuffix(".0") + "%"

@@ -85,7 +85,7 @@ def test_a_share_is_of_the_mean_variance_and_updates_keep_it():
         Detector.merge(second, first),
         whole.update([TEST]).remove([TEST]),
     ):
-        assert str(same.method.epsilon) == "5.0%"
+        assert str(same.method.epsilon) == "5%"
         np.testing.assert_allclose(same.epsilon, whole.epsilon, rtol=1e-5)
         _same(same, whole)
     _same(_fit(method=replace(AUTO, epsilon=0.1)).with_epsilon("5%"), whole)

@@ -171,7 +171,7 @@ def test_whatever_is_not_the_papers_is_named_and_written_down():
         through = jax.jit(lambda m: m)(method)
         assert (str(through), through.automatic) == (str(method), method.automatic)
         assert Method(**through.page()).page() == through.page()
-    assert methods[4].page()["epsilon"] == "5.0%"
+    assert methods[4].page()["epsilon"] == "5%"
     assert Method(pooling=[3, 1, 1]) == Method(pooling=(3, 1, 1))
     assert Method(precision="shrunk").shrinkage == "auto"
     shapes = {jax.tree.structure(Method(epsilon=f"{n}%")) for n in (5, 10)}

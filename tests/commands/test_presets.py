@@ -22,7 +22,7 @@ def _page(**request):
 def test_presets_and_what_stands_above_them():
     assert _page(preset="paper") == {}
     assert _page(preset="recommended") == {"pooling": 3, "epsilon": "auto"}
-    assert _page(preset="recommended", epsilon=("5%",)) == {"pooling": 3, "epsilon": "5.0%"}
+    assert _page(preset="recommended", epsilon=("5%",)) == {"pooling": 3, "epsilon": "5%"}
     assert _page(preset="recommended", pooling=("3,1,1",), align=("bilinear",)) == {
         "pooling": (3, 1, 1),
         "align": "bilinear",
