@@ -13,6 +13,7 @@ from jaxsode.commands.compare import main as compare
 from jaxsode.datasets import Split
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.plan import Request, complete
+from jaxsode.peers import training
 from jaxsode.run import main
 
 SIZE = (64, 32)
@@ -114,6 +115,26 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
     assert (training / "teacher").is_dir()
     curves = results["student-width0.05-steps2-seed0"]["folds"][0]["model"]["curves"]
     assert [step for step, _, _ in curves["teacher"]] == [1, 2]
+
+
+def test_a_training_that_is_stopped_keeps_its_checkpoints(own, tmp_path, monkeypatch, capsys):
+    methods = ["--method", "student", "--hold-out", "0.3"]
+    methods += ["--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
+    plain, steps = training._Checkpoints.write, []
+
+    def write(self, step, *state):
+        steps.append(step)
+        plain(self, step, *state)
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Checkpoints, "write", write)
+    assert _run(own, tmp_path / "out", *methods) == 130
+    says = capsys.readouterr().err.splitlines()[-1]
+    partial = tmp_path / "out.partial"
+    assert says == f"stopped by SIGINT: what was finished is in {partial}: --resume goes on there"
+    assert _run(own, tmp_path / "out", *methods, "--resume") == 0
+    assert steps[:2] == [1, 2]
 
 
 @pytest.mark.parametrize(
