@@ -30,6 +30,7 @@ from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive,
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+from jaxsode.metrics.pixels import LEAST_MEMORY
 from jaxsode.peers import Peer, Student
 from jaxsode.preparation import Placing
 
@@ -85,6 +86,8 @@ def run(asked: Run, console: Console) -> Path:
     metric_memory = asked.machine.metric_memory
     check_positive("memory-gb", memory_gb)
     check_positive("metric-memory", metric_memory)
+    if metric_memory is not None and metric_memory * 1e9 < LEAST_MEMORY:
+        raise ArgumentError(f"--metric-memory {metric_memory} is too little: give at least 0.017, in GB")
     check_choice("colours", asked.output.colours, report.COLOUR_MAPS)
     with (
         Stopwatch() as stopwatch,
@@ -121,6 +124,7 @@ def run(asked: Run, console: Console) -> Path:
         )
         pictures = plan.fit_on or max(len(split.train) for split in splits)
         taken = [experiment.takes(method, pictures) for method in plan.methods if isinstance(method, Method)]
+        plan.check_neighbours(min(plan.fit_on or len(split.train) for split in splits))
         for line in dict.fromkeys(taken):
             console.print(line, markup=False)
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
@@ -286,13 +290,23 @@ class _Whole:
         )
 
 
+_LONGEST = 200  # bytes of a heat map's name, of the 255 that a file's may have
+
+
 def _files(dataset: datasets.Dataset, indices: Sequence[int]) -> dict[int, str]:
-    """A heat map's file for each picture, no two alike."""
+    """A heat map's file for each picture, no two alike; of a name too long for a file its end."""
     flat = {index: dataset.examples[index].name.replace("/", "-") for index in indices}
     times = Counter(flat.values())
-    names = {index: name if times[name] == 1 else f"{name}-{index}" for index, name in flat.items()}
-    # In bytes that a file's name can have, whatever the locale.
-    return {i: os.fsdecode(f"{name}.png".encode("utf-8", "surrogateescape")) for i, name in names.items()}
+
+    def file(index: int) -> str:
+        name = flat[index].encode("utf-8", "surrogateescape")
+        if len(name) > _LONGEST:
+            name = name[-_LONGEST:].decode("utf-8", "ignore").encode()
+        elif times[flat[index]] == 1:
+            return os.fsdecode(name + b".png")  # in bytes that a file's name can have, whatever the locale
+        return os.fsdecode(name + f"-{index}.png".encode())
+
+    return {index: file(index) for index in indices}
 
 
 def _chosen(choice: Mapping[str, Any]) -> str:

@@ -77,6 +77,16 @@ def test_fitted_pictures_stand_for_unseen_ones_by_leave_one_out(own, tmp_path, c
     assert fold["image_auroc"] == pytest.approx(expected["image_auroc"], abs=1e-6)
 
 
+def test_names_too_long_for_a_file(own, tmp_path):
+    deep = own / "good" / "/".join(["ö" * 50] * 3)
+    deep.mkdir(parents=True)
+    for i in range(2):
+        (own / "good" / f"{i}.png").rename(deep / f"{i}.png")
+    assert _run(own, tmp_path / "out") == 0
+    assert len(list((tmp_path / "out" / "maps" / "folder").glob("*ö-[01]-[0-9]*.png"))) == 2
+    assert len(list((tmp_path / "out" / "maps" / "folder").glob("*.png"))) == 12
+
+
 def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
     assert _run(own / "good", tmp_path / "out", "--maps", "none") == 0
     assert "no defective pictures: no metric can be computed" in capsys.readouterr().err
@@ -147,6 +157,11 @@ def test_a_training_that_is_stopped_keeps_its_checkpoints(own, tmp_path, monkeyp
         (["--resize", "pad", "--method", "spade", "--hold-out", "0.3"], "pad is for the method gaussian"),
         (["--method", "pca"], "--method pca is unknown: choose one of gaussian, spade, student"),
         (["--metric-memory", "-1"], "--metric-memory -1.0 must be above 0"),
+        (["--metric-memory", "0.01"], "--metric-memory 0.01 is too little: give at least 0.017, in GB"),
+        (
+            ["--method", "gaussian", "spade", "--hold-out", "0.6"],
+            "--neighbours 5 exceeds the 4 good pictures that are fitted on: ask for fewer",
+        ),
         (["--download"], "leave --data-dir out"),
         (["--method", "spade", "--hold-out", "0.3", "--neighbours", "0"], "neighbours = 0"),
     ],
