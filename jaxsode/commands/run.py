@@ -105,7 +105,7 @@ def run(asked: Run, console: Console) -> Path:
         dataset = narrowed(dataset, fitted, size=size, workers=plan.workers)
         for note in dataset.notes:
             console.print(note, style="yellow", markup=False)
-        listed = repr((dataset.examples, splits)).encode("utf-8", "surrogateescape")
+        listed = repr((dataset.examples, splits, dataset.fingerprint)).encode("utf-8", "surrogateescape")
         output.same(weights_sha256=weights.get("sha256"), pictures=hashlib.sha256(listed).hexdigest()[:16])
         features = Features(
             backbone,

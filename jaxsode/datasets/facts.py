@@ -29,7 +29,7 @@ from .reading import read
 from .workers import in_order
 
 _GREY = ("1", "L", "LA", "La")
-_VERSION = 1  # one more whenever the same files would give other facts
+_VERSION = 2  # one more whenever the same files would give other facts
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Facts:
         is_grey: whether it has no colours.
         is_turned: whether its EXIF orientation turns it.
         digest: of its bytes.
+        mask: the same of its mask; "" where there is none.
     """
 
     size: tuple[int, int]
@@ -53,6 +54,7 @@ class Facts:
     is_grey: bool
     is_turned: bool
     digest: str
+    mask: str
 
 
 Found = Facts | str
@@ -114,9 +116,10 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
     values = stored.values
     is_grey = stored.image.mode in _GREY if values is None else values.ndim == 2
     converted(stored, "L" if is_grey else "RGB", where, preparation.range)
-    if entry.mask is not None:
+    mask = None if entry.mask is None else files.read(entry.mask)
+    if mask is not None:
         check_not_turned(stored, where)
-        _check_mask(files, entry, entry.mask, stored.size, preparation)
+        _check_mask(mask, entry, stored.size, preparation)
     return Facts(
         size=stored.size,
         mode=stored.image.mode if values is None else "L" if values.ndim == 2 else "RGB",
@@ -125,14 +128,13 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
         is_grey=is_grey,
         is_turned=stored.orientation != 1,
         digest=sha256(encoded).hexdigest(),
+        mask="" if mask is None else sha256(mask).hexdigest(),
     )
 
 
-def _check_mask(
-    files: Files, entry: Entry, mask: str, size: tuple[int, int], preparation: Preparation
-) -> None:
-    where, picture = shown(mask), shown(entry.picture)
-    image = open_mask(files.read(mask), where=where, preparation=preparation)
+def _check_mask(mask: bytes, entry: Entry, size: tuple[int, int], preparation: Preparation) -> None:
+    where, picture = shown(entry.mask or ""), shown(entry.picture)
+    image = open_mask(mask, where=where, preparation=preparation)
     check_sizes(size, (image.height, image.width), where)
     marks = np.asarray(image)
     if marks.all():

@@ -8,6 +8,7 @@ taken to be good.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from jaxsode.errors import ArgumentError, DataError
@@ -104,6 +105,7 @@ def load(
         ),
         skipped=read.skipped,
         preparation=preparation,
+        fingerprint=sha256("".join(each.digest + each.mask for each in read.facts).encode()).hexdigest(),
     )
 
 

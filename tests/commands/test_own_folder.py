@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsode import Detector, Method, load_backbone, metrics, pictures
+from jaxsode import Detector, Method, load_backbone, metrics, pictures, report
 from jaxsode.commands.compare import main as compare
 from jaxsode.datasets import Split
 from jaxsode.errors import ArgumentError
@@ -125,6 +125,26 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
     assert (training / "teacher").is_dir()
     curves = results["student-width0.05-steps2-seed0"]["folds"][0]["model"]["curves"]
     assert [step for step, _, _ in curves["teacher"]] == [1, 2]
+
+
+def test_pictures_that_changed_are_not_gone_on_with(own, tmp_path, monkeypatch, capsys):
+    plain = report.write_json
+
+    def write(path, content):
+        plain(path, content)
+        if path.name == "metrics.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_json", write)
+        assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1") == 130
+    for name, other in (("good/0.png", _picture(99)[0]), ("masks/0.png", _picture(0, scratched=True)[1])):
+        content = (own / name).read_bytes()
+        other.transpose(Image.Transpose.ROTATE_180).save(own / name)
+        assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1", "--resume") == 2
+        assert "out.partial was begun with pictures " in capsys.readouterr().err.splitlines()[-1]
+        (own / name).write_bytes(content)
+    assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1", "--resume") == 0
 
 
 def test_a_training_that_is_stopped_keeps_its_checkpoints(own, tmp_path, monkeypatch, capsys):
