@@ -349,5 +349,10 @@ def _print(
             if "choice" in fold and (len(summaries) == 1 or fold["choice"]["note"]):
                 line = f"{method} · fold {fold['fold']} · {_chosen(fold['choice'])}"
                 console.print(line, style="yellow" if fold["choice"]["note"] else None, markup=False)
+        bounds = [report.flatten(fold["error_bound"]) for fold in summary["folds"] if "error_bound" in fold]
+        if far := [value for bound in bounds for value in bound.values() if value is not None]:
+            console.print(
+                f"{method} · not exact, for want of --metric-memory: at most {max(far):.1e} off", markup=False
+            )
     if "note" in weights:
         console.print(weights["note"], style="yellow")

@@ -13,6 +13,7 @@ from jaxsode.commands.compare import main as compare
 from jaxsode.datasets import Split
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.plan import Request, complete
+from jaxsode.metrics.pixels import Pixels
 from jaxsode.peers import training
 from jaxsode.run import main
 
@@ -125,6 +126,23 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
     assert (training / "teacher").is_dir()
     curves = results["student-width0.05-steps2-seed0"]["folds"][0]["model"]["curves"]
     assert [step for step, _, _ in curves["teacher"]] == [1, 2]
+
+
+def test_how_far_off_merged_scores_can_be_is_said(own, tmp_path, monkeypatch, capsys):
+    assert _run(own, tmp_path / "exact", "--maps", "none") == 0
+    assert "not exact" not in capsys.readouterr().err
+    plain = Pixels.__init__
+
+    def full(self, *given, **options):
+        plain(self, *given, **options)
+        self._needed = 2**40
+
+    monkeypatch.setattr(Pixels, "__init__", full)
+    assert _run(own, tmp_path / "merged", "--maps", "none", "--metric-memory", "0.02") == 0
+    (fold,) = _only(tmp_path / "merged")["folds"]
+    bound = max(*fold["error_bound"]["pixel_auroc"].values(), *fold["error_bound"]["pro"].values())
+    said = f"seed0 · not exact, for want of --metric-memory: at most {bound:.1e} off"
+    assert said in capsys.readouterr().err
 
 
 def test_pictures_that_changed_are_not_gone_on_with(own, tmp_path, monkeypatch, capsys):
