@@ -45,6 +45,7 @@ class Facts:
         is_turned: whether its EXIF orientation turns it.
         digest: of its bytes.
         mask: the same of its mask; "" where there is none.
+        marked: the share of its pixels that the mask marks.
     """
 
     size: tuple[int, int]
@@ -55,6 +56,7 @@ class Facts:
     is_turned: bool
     digest: str
     mask: str
+    marked: float
 
 
 Found = Facts | str
@@ -117,9 +119,10 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
     is_grey = stored.image.mode in _GREY if values is None else values.ndim == 2
     converted(stored, "L" if is_grey else "RGB", where, preparation.range)
     mask = None if entry.mask is None else files.read(entry.mask)
+    marked = 0.0
     if mask is not None:
         check_not_turned(stored, where)
-        _check_mask(mask, entry, stored.size, preparation)
+        marked = _checked(mask, entry, stored.size, preparation)
     return Facts(
         size=stored.size,
         mode=stored.image.mode if values is None else "L" if values.ndim == 2 else "RGB",
@@ -129,10 +132,12 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
         is_turned=stored.orientation != 1,
         digest=sha256(encoded).hexdigest(),
         mask="" if mask is None else sha256(mask).hexdigest(),
+        marked=marked,
     )
 
 
-def _check_mask(mask: bytes, entry: Entry, size: tuple[int, int], preparation: Preparation) -> None:
+def _checked(mask: bytes, entry: Entry, size: tuple[int, int], preparation: Preparation) -> float:
+    """The share of the pixels that a mask marks."""
     where, picture = shown(entry.mask or ""), shown(entry.picture)
     image = open_mask(mask, where=where, preparation=preparation)
     check_sizes(size, (image.height, image.width), where)
@@ -143,6 +148,7 @@ def _check_mask(mask: bytes, entry: Entry, size: tuple[int, int], preparation: P
         raise DataError(f"{where} marks a defect in {picture}, which is among the good: move one of them")
     if entry.kind != GOOD and not marks.any():
         raise DataError(f"{where} is all black and {picture} defective: mark what is, or leave the mask out")
+    return float((marks != 0).mean())
 
 
 def _bad(line: str, files: Files) -> DataError:
