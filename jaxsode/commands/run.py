@@ -22,6 +22,7 @@ from jaxsode.backbones.weights import find, shapes
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.options import Data, Machine, Methods, Network, Output
 from jaxsode.commands.progress import Shown
+from jaxsode.datasets.understood import named
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
@@ -339,8 +340,8 @@ def _print(
             rows += [("mean", report.flatten(only["mean"])), ("± std", report.flatten(only["std"]))]
         title = f"{plan.dataset} · {plan.backbone} · {plan.methods[0]}"
     else:
-        named = zip(plan.methods, summaries, strict=True)
-        rows = [(str(method), report.flatten(summary["mean"])) for method, summary in named]
+        pairs = zip(plan.methods, summaries, strict=True)
+        rows = [(str(method), report.flatten(summary["mean"])) for method, summary in pairs]
         title = f"{plan.dataset} · {plan.backbone} · mean over folds"
     console.print(report.table(title, rows))
     for method, summary in zip(plan.methods, summaries, strict=True):
@@ -349,6 +350,15 @@ def _print(
             if "choice" in fold and (len(summaries) == 1 or fold["choice"]["note"]):
                 line = f"{method} · fold {fold['fold']} · {_chosen(fold['choice'])}"
                 console.print(line, style="yellow" if fold["choice"]["note"] else None, markup=False)
+        if hidden := list(
+            dict.fromkeys(name for fold in summary["folds"] for name in fold.get("hidden", ()))
+        ):
+            console.print(
+                f"{method} · {len(hidden)} defective pictures show nothing of their defect at this size, in "
+                f"what is judged, and count as defective for the picture's ROC: {named(hidden)}",
+                style="yellow",
+                markup=False,
+            )
         bounds = [report.flatten(fold["error_bound"]) for fold in summary["folds"] if "error_bound" in fold]
         if far := [value for bound in bounds for value in bound.values() if value is not None]:
             console.print(

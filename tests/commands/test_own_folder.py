@@ -145,6 +145,16 @@ def test_how_far_off_merged_scores_can_be_is_said(own, tmp_path, monkeypatch, ca
     assert said in capsys.readouterr().err
 
 
+def test_defects_that_are_cut_off_are_named(own, tmp_path, capsys):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:20] = 255  # of 64 rows the middle 16 are kept
+    Image.fromarray(mask).save(own / "masks" / "2.png")
+    assert _run(own, tmp_path / "out", "--maps", "none", "--resize", "crop", size=(32, 64)) == 0
+    (fold,) = _only(tmp_path / "out")["folds"]
+    assert fold["hidden"] == ["bad/2"]
+    assert "1 defective pictures show nothing of their defect at this size" in capsys.readouterr().err
+
+
 def test_pictures_that_changed_are_not_gone_on_with(own, tmp_path, monkeypatch, capsys):
     plain = report.write_json
 
