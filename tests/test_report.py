@@ -85,6 +85,21 @@ def test_whole_folder_or_none(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("method", ["", "student-seed1"])
+def test_checkpoints_of_a_training_stay(tmp_path, method):
+    def fail(step):
+        with report.Output(tmp_path / "c") as output:
+            (output.path / method / "training" / "1" / "teacher" / step).mkdir(parents=True)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail("")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match="stop"):
+        fail("200")
+    assert (tmp_path / "c.partial" / method / "training" / "1" / "teacher" / "200").is_dir()
+
+
 def test_a_folder_filled_meanwhile_is_not_touched(tmp_path):
     def fill():
         with report.Output(tmp_path / "c") as output:

@@ -22,6 +22,7 @@ from jaxsode.backbones.weights import find, shapes
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.options import Data, Machine, Methods, Network, Output
 from jaxsode.commands.progress import Shown
+from jaxsode.datasets.understood import named
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
@@ -30,6 +31,7 @@ from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive,
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+from jaxsode.metrics.pixels import LEAST_MEMORY
 from jaxsode.peers import Peer, Student
 from jaxsode.preparation import Placing
 
@@ -85,6 +87,8 @@ def run(asked: Run, console: Console) -> Path:
     metric_memory = asked.machine.metric_memory
     check_positive("memory-gb", memory_gb)
     check_positive("metric-memory", metric_memory)
+    if metric_memory is not None and metric_memory * 1e9 < LEAST_MEMORY:
+        raise ArgumentError(f"--metric-memory {metric_memory} is too little: give at least 0.017, in GB")
     check_choice("colours", asked.output.colours, report.COLOUR_MAPS)
     with (
         Stopwatch() as stopwatch,
@@ -102,7 +106,7 @@ def run(asked: Run, console: Console) -> Path:
         dataset = narrowed(dataset, fitted, size=size, workers=plan.workers)
         for note in dataset.notes:
             console.print(note, style="yellow", markup=False)
-        listed = repr((dataset.examples, splits)).encode("utf-8", "surrogateescape")
+        listed = repr((dataset.examples, splits, dataset.fingerprint)).encode("utf-8", "surrogateescape")
         output.same(weights_sha256=weights.get("sha256"), pictures=hashlib.sha256(listed).hexdigest()[:16])
         features = Features(
             backbone,
@@ -121,6 +125,7 @@ def run(asked: Run, console: Console) -> Path:
         )
         pictures = plan.fit_on or max(len(split.train) for split in splits)
         taken = [experiment.takes(method, pictures) for method in plan.methods if isinstance(method, Method)]
+        plan.check_neighbours(min(plan.fit_on or len(split.train) for split in splits))
         for line in dict.fromkeys(taken):
             console.print(line, markup=False)
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
@@ -286,13 +291,23 @@ class _Whole:
         )
 
 
+_LONGEST = 200  # bytes of a heat map's name, of the 255 that a file's may have
+
+
 def _files(dataset: datasets.Dataset, indices: Sequence[int]) -> dict[int, str]:
-    """A heat map's file for each picture, no two alike."""
+    """A heat map's file for each picture, no two alike; of a name too long for a file its end."""
     flat = {index: dataset.examples[index].name.replace("/", "-") for index in indices}
     times = Counter(flat.values())
-    names = {index: name if times[name] == 1 else f"{name}-{index}" for index, name in flat.items()}
-    # In bytes that a file's name can have, whatever the locale.
-    return {i: os.fsdecode(f"{name}.png".encode("utf-8", "surrogateescape")) for i, name in names.items()}
+
+    def file(index: int) -> str:
+        name = flat[index].encode("utf-8", "surrogateescape")
+        if len(name) > _LONGEST:
+            name = name[-_LONGEST:].decode("utf-8", "ignore").encode()
+        elif times[flat[index]] == 1:
+            return os.fsdecode(name + b".png")  # in bytes that a file's name can have, whatever the locale
+        return os.fsdecode(name + f"-{index}.png".encode())
+
+    return {index: file(index) for index in indices}
 
 
 def _chosen(choice: Mapping[str, Any]) -> str:
@@ -325,8 +340,8 @@ def _print(
             rows += [("mean", report.flatten(only["mean"])), ("± std", report.flatten(only["std"]))]
         title = f"{plan.dataset} · {plan.backbone} · {plan.methods[0]}"
     else:
-        named = zip(plan.methods, summaries, strict=True)
-        rows = [(str(method), report.flatten(summary["mean"])) for method, summary in named]
+        pairs = zip(plan.methods, summaries, strict=True)
+        rows = [(str(method), report.flatten(summary["mean"])) for method, summary in pairs]
         title = f"{plan.dataset} · {plan.backbone} · mean over folds"
     console.print(report.table(title, rows))
     for method, summary in zip(plan.methods, summaries, strict=True):
@@ -335,5 +350,19 @@ def _print(
             if "choice" in fold and (len(summaries) == 1 or fold["choice"]["note"]):
                 line = f"{method} · fold {fold['fold']} · {_chosen(fold['choice'])}"
                 console.print(line, style="yellow" if fold["choice"]["note"] else None, markup=False)
+        if hidden := list(
+            dict.fromkeys(name for fold in summary["folds"] for name in fold.get("hidden", ()))
+        ):
+            console.print(
+                f"{method} · {len(hidden)} defective pictures show nothing of their defect at this size, in "
+                f"what is judged, and count as defective for the picture's ROC: {named(hidden)}",
+                style="yellow",
+                markup=False,
+            )
+        bounds = [report.flatten(fold["error_bound"]) for fold in summary["folds"] if "error_bound" in fold]
+        if far := [value for bound in bounds for value in bound.values() if value is not None]:
+            console.print(
+                f"{method} · not exact, for want of --metric-memory: at most {max(far):.1e} off", markup=False
+            )
     if "note" in weights:
         console.print(weights["note"], style="yellow")

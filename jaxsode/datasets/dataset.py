@@ -111,6 +111,7 @@ class Dataset:
             pictures are missing. They belong beside every result.
         skipped: pictures that could not be used, and why; they belong there too.
         preparation: how files become arrays, all but the size.
+        fingerprint: of the content of the files, where that may change from one day to the next.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     preparation: Preparation = AS_STORED
+    fingerprint: str = ""
 
     def split(self, name: str) -> Split:
         """The split of this name.

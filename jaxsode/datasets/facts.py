@@ -29,7 +29,7 @@ from .reading import read
 from .workers import in_order
 
 _GREY = ("1", "L", "LA", "La")
-_VERSION = 1  # one more whenever the same files would give other facts
+_VERSION = 2  # one more whenever the same files would give other facts
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Facts:
         is_grey: whether it has no colours.
         is_turned: whether its EXIF orientation turns it.
         digest: of its bytes.
+        mask: the same of its mask; "" where there is none.
+        marked: the share of its pixels that the mask marks.
     """
 
     size: tuple[int, int]
@@ -53,6 +55,8 @@ class Facts:
     is_grey: bool
     is_turned: bool
     digest: str
+    mask: str
+    marked: float
 
 
 Found = Facts | str
@@ -114,9 +118,11 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
     values = stored.values
     is_grey = stored.image.mode in _GREY if values is None else values.ndim == 2
     converted(stored, "L" if is_grey else "RGB", where, preparation.range)
-    if entry.mask is not None:
+    mask = None if entry.mask is None else files.read(entry.mask)
+    marked = 0.0
+    if mask is not None:
         check_not_turned(stored, where)
-        _check_mask(files, entry, entry.mask, stored.size, preparation)
+        marked = _checked(mask, entry, stored.size, preparation)
     return Facts(
         size=stored.size,
         mode=stored.image.mode if values is None else "L" if values.ndim == 2 else "RGB",
@@ -125,14 +131,15 @@ def _examine(files: Files, entry: Entry, preparation: Preparation) -> Facts:
         is_grey=is_grey,
         is_turned=stored.orientation != 1,
         digest=sha256(encoded).hexdigest(),
+        mask="" if mask is None else sha256(mask).hexdigest(),
+        marked=marked,
     )
 
 
-def _check_mask(
-    files: Files, entry: Entry, mask: str, size: tuple[int, int], preparation: Preparation
-) -> None:
-    where, picture = shown(mask), shown(entry.picture)
-    image = open_mask(files.read(mask), where=where, preparation=preparation)
+def _checked(mask: bytes, entry: Entry, size: tuple[int, int], preparation: Preparation) -> float:
+    """The share of the pixels that a mask marks."""
+    where, picture = shown(entry.mask or ""), shown(entry.picture)
+    image = open_mask(mask, where=where, preparation=preparation)
     check_sizes(size, (image.height, image.width), where)
     marks = np.asarray(image)
     if marks.all():
@@ -141,6 +148,7 @@ def _check_mask(
         raise DataError(f"{where} marks a defect in {picture}, which is among the good: move one of them")
     if entry.kind != GOOD and not marks.any():
         raise DataError(f"{where} is all black and {picture} defective: mark what is, or leave the mask out")
+    return float((marks != 0).mean())
 
 
 def _bad(line: str, files: Files) -> DataError:

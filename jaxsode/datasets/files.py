@@ -80,9 +80,16 @@ class ZipFiles:
         infos = self._zip.infolist()
         if any(info.flag_bits & _ENCRYPTED for info in infos):
             raise DataError(f"{path} asks for a password: unpack it yourself, and give the folder")
-        named = {info.filename.replace("\\", "/").removeprefix("./"): info for info in infos}
-        self._infos = {n: i for n, i in named.items() if not n.endswith("/") and not is_leftover(n)}
+        named: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            name = info.filename.replace("\\", "/").removeprefix("./")
+            other = named.setdefault(name, info)
+            if (other.CRC, other.file_size) != (info.CRC, info.file_size) and not is_leftover(name):
+                raise DataError(f"{path} holds two files {name}, which differ: {remedy}")
+        files = {name: info for name, info in named.items() if not name.endswith("/")}
+        self._infos = {name: info for name, info in files.items() if not is_leftover(name)}
         self.names = tuple(sorted(self._infos))
+        self.leftovers = tuple(sorted(files.keys() - self._infos.keys()))
 
     def read(self, name: str) -> bytes:
         try:

@@ -8,6 +8,7 @@ taken to be good.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from jaxsode.errors import ArgumentError, DataError
@@ -104,6 +105,7 @@ def load(
         ),
         skipped=read.skipped,
         preparation=preparation,
+        fingerprint=sha256("".join(each.digest + each.mask for each in read.facts).encode()).hexdigest(),
     )
 
 
@@ -180,7 +182,8 @@ def _files(path: Path) -> tuple[Files, dict[str, str], str | None]:
         return files, dict(files.skipped), None
     suffix = path.suffix.lower()
     if path.is_file() and suffix == ".zip":
-        return UnpackedFiles(path), {}, None
+        files = UnpackedFiles(path, telling=layouts.TELLING)
+        return files, dict(files.skipped), None
     if path.is_file() and suffix == ".csv":
         files = TreeFiles(path.parent)
         return files, dict(files.skipped), path.name
@@ -202,9 +205,9 @@ def _layout(
     tables = {}
     for name in [csv] if csv else names:
         if name.lower().endswith(".csv") and "/" not in name:
-            text = table.text_of(files.read(name), shown(name))
-            if csv or table.is_ours(text):
-                tables[name] = text
+            content = files.read(name)
+            if csv or table.is_ours(content):
+                tables[name] = table.text_of(content, shown(name))
     if len(tables) > 1:
         raise DataError(
             f"{source} has several tables of pictures, {understood.named(map(shown, tables))}: name the one "

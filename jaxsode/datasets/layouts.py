@@ -8,7 +8,7 @@ from jaxsode.errors import DataError
 from .listing import shown
 
 GOOD = "good"
-_TELLING = ("bad", "test", "ground_truth", "masks", "mask", "ng", "defect", "defects", "defective", "anomaly")
+TELLING = ("bad", "test", "ground_truth", "masks", "mask", "ng", "defect", "defects", "defective", "anomaly")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def of_folders(names: Sequence[str], *, where: str) -> Layout:
         return _good_and_bad(names, where, bad="bad" in tops)
     for name in names:
         for depth, folder in enumerate(folders := name.split("/")[:-1]):
-            if folder.lower() in _TELLING or folder.lower() == GOOD:
+            if folder.lower() in TELLING or folder.lower() == GOOD:
                 it = "/".join(folders[: depth + 1])
                 above = folders[:depth]
                 inner = "/".join(above[:-1] if above and above[-1].lower() == "train" else above)

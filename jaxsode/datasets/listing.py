@@ -1,7 +1,8 @@
 """What lies in a folder, however deep, and what of it is passed over, with the reason."""
 
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,12 @@ def listed(folder: Path) -> Listing:
                     name = f"{here}{entry.name}"
                     if (reason := passed_over(entry.name)) is not None:
                         skipped[name] = reason
-                    elif entry.is_dir():
+                    elif _is_dir(entry):
                         if entry.is_symlink():
                             skipped[name] = LINKED
                         else:
                             below.append(f"{name}/")
-                    elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry)):
+                    elif (entry.is_symlink() and not os.path.exists(entry)) or entry.is_file():
                         names.append(name)
                     else:
                         skipped[name] = SPECIAL
@@ -62,6 +63,16 @@ def listed(folder: Path) -> Listing:
                 f"can't list {shown(str(folder / here))}: name a folder of pictures ({error.strerror})"
             ) from error
     return Listing(tuple(sorted(names, key=lambda name: name.split("/"))), skipped)
+
+
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    """Of a link, whether it leads to a folder; one that leads round in a circle leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def passed_over(name: str) -> str | None:
@@ -106,20 +117,39 @@ class TreeFiles(FolderFiles):
 
 
 class UnpackedFiles(ZipFiles):
-    """A zip's files by their names within the one folder that it holds, if it holds but one."""
+    """A zip's files by their names within the one folder that it holds, if it holds but one; `skipped` being
+    what is passed over.
 
-    def __init__(self, path: Path):
+    Args:
+        path: of the zip.
+        telling: names of folders that say what is in them: such a one is the folder only where it holds more.
+    """
+
+    def __init__(self, path: Path, *, telling: Collection[str] = ()):
         super().__init__(path, "pack it again, or give the folder")
         tops = {top for name in self.names if passed_over(top := name.split("/")[0]) is None}
         self._top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in self.names) else ""
+        inner = {name.removeprefix(self._top).split("/")[0].lower() for name in self.names}
+        if self._top[:-1].lower() in telling and not inner & {"good", "train"}:
+            self._top = ""
         own = (name.removeprefix(self._top) for name in self.names if name.startswith(self._top))
         self.names = tuple(sorted(own, key=lambda name: name.split("/")))
+        self.skipped = dict(map(_passed, self.leftovers))
 
     def read(self, name: str) -> bytes:
         return super().read(self._top + name)
 
     def stamp(self, name: str) -> str:
         return super().stamp(self._top + name)
+
+
+def _passed(name: str) -> tuple[str, str]:
+    """The file, or the folder of it, that is passed over, and why."""
+    parts = name.split("/")
+    for depth, part in enumerate(parts, start=1):
+        if (reason := passed_over(part)) is not None:
+            return "/".join(parts[:depth]), reason
+    return name, LEFTOVER
 
 
 def read_file(path: Path) -> bytes:

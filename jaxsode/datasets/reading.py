@@ -157,6 +157,8 @@ def _of_16_bits(image: ImageFile.ImageFile, encoded: bytes, where: str) -> np.nd
         image.load()
         return np.asarray(image).astype(np.uint16)
     args = image.tile[0].args if image.tile else None
+    if _are_cut(image, encoded, args):
+        raise DataError(f"{where} has 16 bits in a form that can't be read: {REMEDY}")
     raw = args[0] if isinstance(args, tuple) and args else args
     if not isinstance(raw, str) or ";16" not in raw:
         return None
@@ -180,3 +182,15 @@ def _of_16_bits(image: ImageFile.ImageFile, encoded: bytes, where: str) -> np.nd
     if values.shape[-1] in (2, 4) and (values[..., -1] < 65535).any():
         raise DataError(f"{where} has 16 bits and is partly transparent: save it without transparency")
     return values[..., 0] if values.shape[-1] == 2 else values[..., :3]
+
+
+def _are_cut(image: ImageFile.ImageFile, encoded: bytes, args: object) -> bool:
+    """Whether Pillow would give the higher 8 bits of what the file has more of, in formats of few cameras."""
+    if image.format == "PPM" and isinstance(args, tuple):
+        return isinstance(args[-1], int) and args[-1] > 255
+    if image.format == "SGI":
+        return encoded[3] == 2  # bytes a channel
+    if image.format == "JPEG2000":
+        start = encoded.find(b"\xff\x4f\xff\x51")  # of the codestream, whose 42nd byte has the bits, less one
+        return start >= 0 and any(bits & 0x7F > 7 for bits in encoded[start + 42 : start + 43])
+    return False

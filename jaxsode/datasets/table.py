@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from jaxsode.errors import DataError
 
@@ -15,14 +15,20 @@ _SPLITS = ("train", "test")
 
 def header_of(text: str) -> tuple[list[str], str]:
     """The names of a CSV's columns in lower case, and what divides them: a comma, or what Excel writes."""
-    first = text.partition("\n")[0]
+    first = io.StringIO(text, newline=None).readline()
     divider = max(",;\t", key=first.count)
-    return [name.strip().lower() for name in next(csv.reader([first], delimiter=divider), [])], divider
+    try:
+        return [name.strip().lower() for name in next(csv.reader([first], delimiter=divider), [])], divider
+    except csv.Error:  # a line of no table of ours
+        return [], divider
 
 
-def is_ours(text: str) -> bool:
-    """Whether a CSV speaks of pictures: it has a column `path`."""
-    return "path" in header_of(text)[0]
+def is_ours(content: bytes) -> bool:
+    """Whether a CSV speaks of pictures: it has a column `path`; or may have, and isn't UTF-8."""
+    try:
+        return "path" in header_of(content.decode("utf-8-sig"))[0]
+    except UnicodeDecodeError:
+        return b"path" in content.replace(b"\0", b"").splitlines()[0].lower()  # in UTF-16, too
 
 
 def text_of(content: bytes, where: str) -> str:
@@ -58,6 +64,8 @@ def entries(text: str, *, where: str, files: Collection[str]) -> list[Entry]:
             f"{where} has the columns {', '.join(header)} and no {', '.join(lacking)}: give it "
             f"{','.join(COLUMNS)} (mask may be empty), or move it away"
         )
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise DataError(f"{where} has two columns {twice[0]}: leave one of them")
     known = frozenset(files)
     found: dict[str, Entry] = {}
 
@@ -69,12 +77,10 @@ def entries(text: str, *, where: str, files: Collection[str]) -> list[Entry]:
             f"{line} names {shown(value)}, which is not there: give its path from the CSV's folder, within it"
         )
 
-    reader = csv.reader(io.StringIO(text), delimiter=divider)
-    next(reader)
-    for cells in reader:
+    for number, cells in _rows(text, divider, where):
         if not any(cell.strip() for cell in cells):
             continue
-        line = f"line {reader.line_num} of {where}"
+        line = f"line {number} of {where}"
         if len(cells) > len(header):
             raise DataError(f"{line} has {len(cells)} cells under {len(header)} columns: quote its commas")
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
@@ -97,3 +103,18 @@ def entries(text: str, *, where: str, files: Collection[str]) -> list[Entry]:
     if not found:
         raise DataError(f"{where} lists no pictures: add a line for each")
     return list(found.values())
+
+
+def _rows(text: str, divider: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines' numbers and cells; a quote that isn't closed must not swallow the next lines' pictures."""
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=divider, strict=True)
+    begun = 1
+    try:
+        for cells in reader:
+            if reader.line_num > begun:
+                raise DataError(f"line {begun} of {where} has a quote that goes on in the next: close it")
+            if begun > 1:
+                yield begun, cells
+            begun += 1
+    except csv.Error as error:
+        raise DataError(f"line {begun} of {where} can't be read: mend its quotes ({error})") from error

@@ -44,6 +44,10 @@ def lines(
     said += _split(examples, masked, split)
     said += _sizes(names, [f.size for f in facts], size, preparation)
     said += _pixels(names, facts, preparation, asked_range)
+    if most := [name for name, f in zip(names, facts, strict=True) if f.marked > 0.5]:
+        said.append(
+            f"{len(most)} masks mark more than half of their picture (all that is not black): {named(most)}"
+        )
     said += _twins(names, facts, split)
     if skipped:
         said.append(f"can't be used: {len(skipped)}: {named(skipped.values(), between='; ')}")

@@ -22,6 +22,7 @@ from jaxsode.experiment.features import Features, free_memory
 from jaxsode.experiment.record import Stopwatch
 from jaxsode.fitting import FeatureMaps, grid_of
 from jaxsode.method import Method
+from jaxsode.metrics.stream import HALF
 from jaxsode.peers import Peer
 from jaxsode.preparation import Placing
 
@@ -151,11 +152,14 @@ class Experiment:
 
         Returns:
             All `metrics.Metrics`, by the data set's own rule for masks; their `error_bound` where they are
-            not exact; of a peer its `model`, see `Model.page`; and the `choice` of ε or the shrinkage where
-            the method left it open: what was taken, a note where there is one, and the curve.
+            not exact; `hidden`, where there are any, names of defective pictures of whose mask nothing is
+            left at this size, in what is judged; of a peer its `model`, see `Model.page`; and the `choice` of
+            ε or the shrinkage where the method left it open: what was taken, a note where there is one, and
+            the curve.
         """
         dataset = self.features.dataset
         about: dict[str, Any] = {}
+        hidden: list[str] = []
         stream = metrics.Stream(
             paper_full_mask=dataset.paper_full_mask,
             memory=self.metric_memory,
@@ -174,13 +178,15 @@ class Experiment:
                 assert batch.masked is not None
                 defective = np.array([dataset.examples[i].defective for i in batch.indices])
                 for rows, part in _judged(batch):
-                    masked = batch.masked[rows]
-                    stream.add(maps[rows][part], batch.masks[rows][part], defective[rows], masked=masked)
+                    masked, masks = batch.masked[rows], batch.masks[rows][part]
+                    stream.add(maps[rows][part], masks, defective[rows], masked=masked)
+                    lost = defective[rows] & masked & (masks.max(axis=(1, 2)) < HALF)
+                    hidden += [dataset.examples[batch.indices[rows][i]].name for i in np.flatnonzero(lost)]
                 if draw is not None:
                     for row in range(batch.valid):
                         mask = batch.masks[row] if defective[row] else None
                         draw(batch.indices[row], batch.pictures[row], maps[row], mask, placings[row])
-            result: dict[str, Any] = dict(stream.result()) | about
+            result: dict[str, Any] = dict(stream.result()) | about | ({"hidden": hidden} if hidden else {})
             # So many distinct scores that they were merged: how far off a number can be stands beside it.
             return result | ({"error_bound": stream.error_bound} if stream.merged else {})
 

@@ -207,6 +207,22 @@ class Plan:
                     f"choose 1 ≤ k ≤ {features}"
                 )
 
+    def check_neighbours(self, pictures: int) -> None:
+        """Refuse more of SPADE's neighbours than there are good pictures, before a picture is touched.
+
+        Args:
+            pictures: that are fitted on, of the split with the fewest.
+
+        Raises:
+            ArgumentError: there are fewer.
+        """
+        for method in self.methods:
+            if isinstance(method, Spade) and method.neighbours > pictures:
+                raise ArgumentError(
+                    f"--neighbours {method.neighbours} exceeds the {pictures} good pictures that are fitted "
+                    "on: ask for fewer"
+                )
+
     def recorded(self, method: Method | Peer) -> dict[str, Any]:
         """As it goes into metrics.json: all that can change a number, but where the data lie."""
         left_out = ("methods", "workers")

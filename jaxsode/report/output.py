@@ -17,13 +17,18 @@ SCHEMA = 2
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+# What a run can go on from, of one method here and of several a folder deeper: its numbers, and the steps of
+# a training on a split, training/SPLIT/NETWORK/STEP.
+_WORTH = ("metrics.json", "training/*/*/*")
+
 
 class Output:
     """The folder NAME.partial, which gets the name NAME when the block ends well.
 
     It lies beside NAME; where NAME exists, empty, within it: that may be someone's working folder, a link or
     a mount point, and stays the same one. Parts are made in `now` and moved to where they belong by `keep`.
-    If the block ends early and no metrics.json was written, nothing stays; else all that is finished does.
+    If the block ends early and neither a metrics.json was written nor a checkpoint of a training, nothing
+    stays; else all that is finished does.
     The process that writes holds a lock, which goes with it however it ends.
 
     Args:
@@ -126,7 +131,7 @@ class Output:
         shutil.rmtree(self.now, ignore_errors=True)
 
     def _end_early(self, error: BaseException) -> None:
-        finished = any(self.path.glob("metrics.json")) or any(self.path.glob("*/metrics.json"))
+        finished = any(any(self.path.glob(each)) for what in _WORTH for each in (what, f"*/{what}"))
         _remove(self.now if finished else self.path)
         raised = error
         if (number := self._number(error)) is not None:

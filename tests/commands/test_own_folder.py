@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsode import Detector, Method, load_backbone, metrics, pictures
+from jaxsode import Detector, Method, load_backbone, metrics, pictures, report
 from jaxsode.commands.compare import main as compare
 from jaxsode.datasets import Split
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.plan import Request, complete
+from jaxsode.metrics.pixels import Pixels
+from jaxsode.peers import training
 from jaxsode.run import main
 
 SIZE = (64, 32)
@@ -76,6 +78,16 @@ def test_fitted_pictures_stand_for_unseen_ones_by_leave_one_out(own, tmp_path, c
     assert fold["image_auroc"] == pytest.approx(expected["image_auroc"], abs=1e-6)
 
 
+def test_names_too_long_for_a_file(own, tmp_path):
+    deep = own / "good" / "/".join(["ö" * 50] * 3)
+    deep.mkdir(parents=True)
+    for i in range(2):
+        (own / "good" / f"{i}.png").rename(deep / f"{i}.png")
+    assert _run(own, tmp_path / "out") == 0
+    assert len(list((tmp_path / "out" / "maps" / "folder").glob("*ö-[01]-[0-9]*.png"))) == 2
+    assert len(list((tmp_path / "out" / "maps" / "folder").glob("*.png"))) == 12
+
+
 def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
     assert _run(own / "good", tmp_path / "out", "--maps", "none") == 0
     assert "no defective pictures: no metric can be computed" in capsys.readouterr().err
@@ -116,6 +128,73 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
     assert [step for step, _, _ in curves["teacher"]] == [1, 2]
 
 
+def test_how_far_off_merged_scores_can_be_is_said(own, tmp_path, monkeypatch, capsys):
+    assert _run(own, tmp_path / "exact", "--maps", "none") == 0
+    assert "not exact" not in capsys.readouterr().err
+    plain = Pixels.__init__
+
+    def full(self, *given, **options):
+        plain(self, *given, **options)
+        self._needed = 2**40
+
+    monkeypatch.setattr(Pixels, "__init__", full)
+    assert _run(own, tmp_path / "merged", "--maps", "none", "--metric-memory", "0.02") == 0
+    (fold,) = _only(tmp_path / "merged")["folds"]
+    bound = max(*fold["error_bound"]["pixel_auroc"].values(), *fold["error_bound"]["pro"].values())
+    said = f"seed0 · not exact, for want of --metric-memory: at most {bound:.1e} off"
+    assert said in capsys.readouterr().err
+
+
+def test_defects_that_are_cut_off_are_named(own, tmp_path, capsys):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:20] = 255  # of 64 rows the middle 16 are kept
+    Image.fromarray(mask).save(own / "masks" / "2.png")
+    assert _run(own, tmp_path / "out", "--maps", "none", "--resize", "crop", size=(32, 64)) == 0
+    (fold,) = _only(tmp_path / "out")["folds"]
+    assert fold["hidden"] == ["bad/2"]
+    assert "1 defective pictures show nothing of their defect at this size" in capsys.readouterr().err
+
+
+def test_pictures_that_changed_are_not_gone_on_with(own, tmp_path, monkeypatch, capsys):
+    plain = report.write_json
+
+    def write(path, content):
+        plain(path, content)
+        if path.name == "metrics.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_json", write)
+        assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1") == 130
+    for name, other in (("good/0.png", _picture(99)[0]), ("masks/0.png", _picture(0, scratched=True)[1])):
+        content = (own / name).read_bytes()
+        other.transpose(Image.Transpose.ROTATE_180).save(own / name)
+        assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1", "--resume") == 2
+        assert "out.partial was begun with pictures " in capsys.readouterr().err.splitlines()[-1]
+        (own / name).write_bytes(content)
+    assert _run(own, tmp_path / "out", "--maps", "none", "--seed", "0", "1", "--resume") == 0
+
+
+def test_a_training_that_is_stopped_keeps_its_checkpoints(own, tmp_path, monkeypatch, capsys):
+    methods = ["--method", "student", "--hold-out", "0.3"]
+    methods += ["--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
+    plain, steps = training._Checkpoints.write, []
+
+    def write(self, step, *state):
+        steps.append(step)
+        plain(self, step, *state)
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Checkpoints, "write", write)
+    assert _run(own, tmp_path / "out", *methods) == 130
+    says = capsys.readouterr().err.splitlines()[-1]
+    partial = tmp_path / "out.partial"
+    assert says == f"stopped by SIGINT: what was finished is in {partial}: --resume goes on there"
+    assert _run(own, tmp_path / "out", *methods, "--resume") == 0
+    assert steps[:2] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -126,6 +205,11 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
         (["--resize", "pad", "--method", "spade", "--hold-out", "0.3"], "pad is for the method gaussian"),
         (["--method", "pca"], "--method pca is unknown: choose one of gaussian, spade, student"),
         (["--metric-memory", "-1"], "--metric-memory -1.0 must be above 0"),
+        (["--metric-memory", "0.01"], "--metric-memory 0.01 is too little: give at least 0.017, in GB"),
+        (
+            ["--method", "gaussian", "spade", "--hold-out", "0.6"],
+            "--neighbours 5 exceeds the 4 good pictures that are fitted on: ask for fewer",
+        ),
         (["--download"], "leave --data-dir out"),
         (["--method", "spade", "--hold-out", "0.3", "--neighbours", "0"], "neighbours = 0"),
     ],

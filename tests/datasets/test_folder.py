@@ -219,13 +219,15 @@ def test_a_csv_comes_first(listed, options: dict):
     folder, rows = listed
     table(folder / "split.csv", rows, **options)
     (folder / "prices.csv").write_text("item,price\nscrew,1\n")
+    (folder / "preise.csv").write_bytes(b"st\xfcck,preis\n1,2\n")
+    (folder / "log.csv").write_text("x" * 200_000 + ",y\n")
     dataset = load(folder)
     assert parts(dataset) == (["p/2", "p/0"], ["p/1", "p/3"], [])
     assert kinds(dataset)["p/1"] == "crack"
     assert dataset.notes[0] == f"{folder}: as split.csv says"
     assert dataset.notes[-2:] == (
         "passed over, not in the CSV: 1: bad/unlisted.png",
-        "passed over, without a picture's suffix: 1: prices.csv",
+        "passed over, without a picture's suffix: 3: log.csv, preise.csv, prices.csv",
     )
     assert parts(load(folder / "split.csv")) == parts(dataset)
 
@@ -254,12 +256,46 @@ def test_lines_that_cannot_be(listed, row: tuple[str, ...], said: str):
     assert "\n" not in str(caught.value)
 
 
+def test_the_ends_of_a_tables_lines(listed):
+    folder, rows = listed
+    for end in ("\n", "\r\n", "\r"):
+        table(folder / "s.csv", rows, lineterminator=end)
+        assert parts(load(folder)) == (["p/2", "p/0"], ["p/1", "p/3"], [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            'p/1.png,test,"crack,m.png\np/3,test,good,',
+            r"^line 3 of s.csv in .* can't be read: mend its quotes",
+        ),
+        (
+            'p/1.png,test,"crack,m.png\np/3,test,a"b,',
+            r"^line 3 of s.csv in .* can't be read: mend its quotes",
+        ),
+        ('p/1.png,test,"crack\n",m.png', r"^line 3 of s.csv in .* has a quote that goes on in the next"),
+    ],
+)
+def test_a_quote_swallows_no_line(listed, lines: str, said: str):
+    folder, _ = listed
+    (folder / "s.csv").write_text(f"path,split,label,mask\np/2.png,train,good,\n{lines}\n")
+    with pytest.raises(DataError, match=said) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_tables_that_are_none(listed):
     folder, rows = listed
     table(folder / "s.csv", [row[:2] for row in rows], header=("path", "label"))
     with pytest.raises(
         DataError, match=r"s.csv in .* has the columns path, label and no split: give it path,split"
     ):
+        load(folder)
+    table(
+        folder / "s.csv", [(*row, "good") for row in rows], header=("path", "split", "label", "mask", "label")
+    )
+    with pytest.raises(DataError, match=r"s.csv in .* has two columns label: leave one of them"):
         load(folder)
     table(folder / "s.csv", [])
     with pytest.raises(DataError, match=r"lists no pictures: add a line for each"):
@@ -293,6 +329,54 @@ def test_a_zip(mvtec: Path, tmp_path_factory: pytest.TempPathFactory):
         batches(dataset, range(6), batch_size=6), batches(load(mvtec), range(6), batch_size=6), strict=True
     ):
         np.testing.assert_array_equal(ours.pictures, theirs.pictures)
+
+
+def test_a_zip_says_what_it_passes_over(tmp_path: Path):
+    good_and_bad(tmp_path / "p")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+        for picture in sorted((tmp_path / "p").rglob("*.png")):
+            file.write(picture, picture.relative_to(tmp_path))
+        for name in ("__MACOSX/p/._0.png", "__MACOSX/p/._1.png", "p/.DS_Store", "p/good/Thumbs.db"):
+            file.writestr(name, b"none")
+    assert load(tmp_path / "p.zip").notes[-2:] == (
+        "passed over, hidden: 1: p/.DS_Store",
+        "passed over, left by an operating system: 2: __MACOSX, p/good/Thumbs.db",
+    )
+
+
+def test_a_zip_of_defective_pictures_alone_is_not_taken_to_be_good(tmp_path: Path):
+    good_and_bad(tmp_path / "p")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+        for picture in (tmp_path / "p" / "bad").rglob("*.png"):
+            file.write(picture, picture.relative_to(tmp_path / "p"))
+    with pytest.raises(DataError, match=r"has a folder bad, and no layout says what its pictures are"):
+        load(tmp_path / "p.zip")
+
+
+def test_a_zip_with_two_files_of_one_name(tmp_path: Path):
+    content = [tmp_path / f"{i}.png" for i in range(3)]
+    for seed, path in enumerate(content):
+        draw(path, seed=seed)
+    for second, fails in ((content[1], True), (content[0], False)):
+        with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+            file.write(content[0], "good/0.png")
+            file.write(content[2], "good/1.png")
+            renamed = zipfile.ZipInfo("x")
+            renamed.filename = "good\\0.png"
+            file.writestr(renamed, second.read_bytes())
+        if fails:
+            with pytest.raises(DataError, match=r"p.zip holds two files good/0.png, which differ: pack it"):
+                load(tmp_path / "p.zip")
+        else:
+            assert parts(load(tmp_path / "p.zip"))[0] == ["0", "1"]
+
+
+def test_a_link_to_itself(tmp_path: Path):
+    good_and_bad(tmp_path)
+    (tmp_path / "good" / "round.png").symlink_to("round.png")
+    with pytest.raises(DataError, match=r"^can't read .*good/round.png: mend or remove it"):
+        load(tmp_path)
+    assert list(load(tmp_path, on_bad_picture="skip").skipped) == ["good/round.png"]
 
 
 def test_places_that_hold_nothing(tmp_path: Path):

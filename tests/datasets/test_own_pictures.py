@@ -192,6 +192,15 @@ def test_masks_that_cannot_be(tmp_path: Path, capsys: Capture, spoil: Callable[[
     assert "bad/scratch/0" not in [example.name for example in dataset.examples]
 
 
+def test_masks_that_may_be_inverted_are_named(tmp_path: Path, capsys: Capture):
+    good_and_bad(tmp_path)
+    said = "1 masks mark more than half of their picture (all that is not black): bad/scratch/1"
+    assert said not in inspected(capsys, tmp_path)
+    mask = tmp_path / "masks" / "scratch" / "1.png"
+    Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    assert said in inspected(capsys, tmp_path)
+
+
 def test_a_good_picture_whose_mask_marks_something(tmp_path: Path, capsys: Capture):
     draw(tmp_path / "train" / "good" / "0.png")
     draw(tmp_path / "test" / "good" / "1.png")

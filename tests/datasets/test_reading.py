@@ -1,6 +1,7 @@
 """What Pillow gives only when asked: 16 bits in colour, large files without its warning, one picture each."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -67,6 +68,28 @@ def test_what_passes_the_range_is_an_error():
         r"and fit again, or leave it out$",
     ):
         open_picture(png_of_16_bits(stored), channels=1, where="it", preparation=Preparation(range=1023))
+
+
+def _jpeg_2000_of_12_bits() -> bytes:
+    """One of 8 bits whose header says 12."""
+    content = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG2000"))
+    start = content.index(b"\xff\x4f\xff\x51") + 42
+    content[start : start + 9 : 3] = bytes([11] * 3)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6 2 1 65535\n" + bytes([15, 160] * 6),
+        b"P3 2 1 4095\n1 2 3 4 5 4000\n",
+        struct.pack(">hBBHHHHll", 474, 0, 2, 3, 2, 1, 3, 0, 65535).ljust(512, b"\0") + bytes([15, 160] * 6),
+        _jpeg_2000_of_12_bits(),
+    ],
+)
+def test_16_bits_of_which_pillow_gives_8_are_refused(content: bytes):
+    with pytest.raises(DataError, match=r"^a has 16 bits in a form that can't be read: save it as grey"):
+        read(content, where="a", max_pixels=100)
 
 
 def test_without_a_range_16_bits_are_refused():
