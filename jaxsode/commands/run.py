@@ -131,9 +131,12 @@ def run(asked: Run, console: Console) -> Path:
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
         summaries = whole.run(splits)
         if len(plan.methods) > 1:
-            report.write_json(output.path / "summary.json", {"schema": report.SCHEMA, "methods": summaries})
+            notes = list(map(readable, dataset.notes))
+            page = {"schema": report.SCHEMA, "notes": notes, "methods": summaries}
+            report.write_json(output.path / "summary.json", page)
             report.write_text(output.path / "summary.csv", report.as_csv(summaries))
-            report.write_text(output.path / "summary.md", report.as_markdown(summaries))
+            listed = "".join(f"- {note}\n" for note in notes)
+            report.write_text(output.path / "summary.md", f"{report.as_markdown(summaries)}\n{listed}")
     _print(console, plan, summaries, weights)
     console.print(output.name, markup=False)
     return output.folder
@@ -355,7 +358,7 @@ def _print(
         ):
             console.print(
                 f"{method} · {len(hidden)} defective pictures show nothing of their defect at this size, in "
-                f"what is judged, and count as defective for the picture's ROC: {named(hidden)}",
+                f"what is judged, and count as defective for the picture's ROC: {readable(named(hidden))}",
                 style="yellow",
                 markup=False,
             )

@@ -162,12 +162,13 @@ class Plan:
         names = tuple(dataset.splits)
         if self.fold == ("all",):
             return names
+        known = {name.casefold(): name for name in names}
         for name in self.fold:
-            if name not in names:
+            if name.casefold() not in known:
                 raise ArgumentError(
                     f"--fold {name} is unknown to {dataset.name}: choose {', '.join(names)} or all"
                 )
-        return tuple(dict.fromkeys(self.fold))
+        return tuple(dict.fromkeys(known[name.casefold()] for name in self.fold))
 
     def drawn(self, split: datasets.Split, method: Method | Peer) -> datasets.Split:
         """The split, with as many good pictures as are fitted on: of one seed the first few of one order.
@@ -355,6 +356,8 @@ def _data(request: Request, own: dict[str, Any]) -> tuple[dict[str, Any], dict[s
             "--resize pad is for the method gaussian: others would fit the padding as well; choose squeeze "
             "or crop"
         )
+    if request.dataset == "folder" and request.data_dir is None:
+        raise ArgumentError("a folder of your own has no place by itself: name it by --data-dir")
     if request.dataset != "folder":
         for name in mine:
             option = name.replace("_", "-")

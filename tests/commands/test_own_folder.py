@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -358,3 +359,25 @@ def test_runs_on_other_pictures_are_not_compared(own, tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.endswith("compare runs on the same pictures")
     assert "folder (6 pictures) and folder: folder (7 pictures)" in error
+
+
+def test_a_split_is_found_whatever_its_case():
+    one = Split("screw", (0,), (1,))
+    dataset = SimpleNamespace(name="it", splits={"screw": one, "Zipper": one})
+    plan = complete(Request(dataset="demo", fold=("Screw", "ZIPPER", "screw")))
+    assert plan.splits(dataset) == ("screw", "Zipper")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ArgumentError, match="--fold nut is unknown to it: choose screw, Zipper or all"):
+        complete(Request(dataset="demo", fold=("nut",))).splits(dataset)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_folder_of_no_place_is_refused_before_anything_is_looked_for():
+    with pytest.raises(ArgumentError, match="name it by --data-dir"):
+        complete(Request(dataset="folder"))
+
+
+def test_a_sweeps_tables_have_what_must_be_known(own, tmp_path):
+    few = ["--maps", "none", "--no-save-detector", "--hold-out", "0.3", "--seed", "0", "1"]
+    assert _run(own, tmp_path / "out", *few) == 0
+    notes = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["notes"]
+    assert any("good pictures fitted: 6" in note for note in notes)
+    assert all(f"- {note}" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8") for note in notes)
