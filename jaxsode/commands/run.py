@@ -124,7 +124,7 @@ def run(asked: Run, console: Console) -> Path:
             picture_score=plan.picture_score,
         )
         pictures = plan.fit_on or max(len(split.train) for split in splits)
-        taken = [experiment.takes(method, pictures) for method in plan.methods if isinstance(method, Method)]
+        taken = [experiment.takes(method, pictures) for method in plan.methods]
         plan.check_neighbours(min(plan.fit_on or len(split.train) for split in splits))
         for line in dict.fromkeys(taken):
             console.print(line, markup=False)

@@ -66,7 +66,7 @@ class Experiment:
         except ArgumentError as error:
             raise ArgumentError(f"{error}{self._smaller(method, pictures, whole=False)}") from error
 
-    def takes(self, method: Method, pictures: int) -> str:
+    def takes(self, method: Method | Peer, pictures: int) -> str:
         """What memory a fit takes, in a line.
 
         Args:
@@ -75,6 +75,10 @@ class Experiment:
         Raises:
             ArgumentError: it doesn't fit.
         """
+        if not isinstance(method, Method):
+            pixels = math.prod(self.features.size) * self.features.dataset.channels
+            kept = method.keeps(pictures, numbers=self.features.numbers_per_picture(), pixels=pixels)
+            return f"memory: {method} keeps {kept / 1e9:.3g} GB of {pictures} pictures"
         rows, (H, W) = self.rows(method, pictures), self.features.grid()
         F = sum(self.features.backbone.channels)
         taken = state_bytes((H, W), method, F, pictures)

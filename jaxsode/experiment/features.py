@@ -60,6 +60,10 @@ class Features:
         """(H, W) of the finest feature map."""
         return grid_of(self.backbone, self.size)
 
+    def numbers_per_picture(self) -> int:
+        """Σ h·w·C over the layers in use."""
+        return sum(math.prod(m.shape) for m in self._shapes())
+
     def bytes_per_picture(self) -> int:
         """What the feature maps of one picture take."""
         return sum(math.prod(m.shape) * m.dtype.itemsize for m in self._shapes())

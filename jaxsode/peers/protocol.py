@@ -51,6 +51,16 @@ class Peer(Protocol):
         """The settings, as JSON holds them."""
         ...
 
+    def keeps(self, pictures: int, *, numbers: int, pixels: int) -> int:
+        """Bytes of host memory that its model keeps of good pictures.
+
+        Args:
+            pictures: N.
+            numbers: of the backbone's features of one picture, Σ h·w·C over the layers in use.
+            pixels: of one picture, height · width · C.
+        """
+        ...
+
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> Model:
         """Fit on good pictures.
 

@@ -63,6 +63,10 @@ class Spade:
         """The settings, as JSON holds them."""
         return {"method": "spade", **asdict(self)}
 
+    def keeps(self, pictures: int, *, numbers: int, pixels: int) -> int:
+        """See `Peer.keeps`: the features of all, in float32."""
+        return 4 * pictures * numbers
+
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> "SpadeModel":
         """Keep the features of good pictures, in one pass.
 

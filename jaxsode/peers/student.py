@@ -91,6 +91,10 @@ class Student:
         names = ("students", "width", "steps", "every", "patience", "batch_size", "sigma", "seed")
         return {"method": "student"} | {name: getattr(self, name) for name in names}
 
+    def keeps(self, pictures: int, *, numbers: int, pixels: int) -> int:
+        """See `Peer.keeps`: the pictures themselves, in uint8, while it trains."""
+        return pictures * pixels
+
     def fit(self, batches: Iterable[Any], backbone: Backbone, /, *, bar: Bar | None = None) -> "StudentModel":
         """Train teacher and students.
 

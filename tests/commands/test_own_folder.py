@@ -98,7 +98,7 @@ def test_without_defective_pictures_the_run_goes_on(own, tmp_path, capsys):
     assert int(Detector.load(tmp_path / "out" / "detector" / "folder").count) == 9
 
 
-def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
+def test_peers_beside_the_gaussian_and_resumed(own, tmp_path, capsys):
     student = ["--student-width", "0.05", "--student-steps", "2", "--student-every", "1"]
     methods = [
         "--method",
@@ -121,6 +121,8 @@ def test_peers_beside_the_gaussian_and_resumed(own, tmp_path):
         assert 0 <= fold["pixel_auroc"]["pooled"] <= 1
         assert ("model" in fold) == (not name.startswith("semi"))
     assert results["spade-K3"]["setting"]["neighbours"] == 3
+    kept = 4 * 6 * 16 * 8 * 64  # of six pictures, layer 1
+    assert f"memory: spade-K2 keeps {kept / 1e9:.3g} GB of 6 pictures" in capsys.readouterr().err
     assert results["spade-K2"]["folds"][0]["model"]["grid"] == [16, 8]
     assert not list((tmp_path / "out" / "spade-K2").glob("maps"))  # not on the distances' scale
     training = tmp_path / "out" / "student-width0.05-steps2-seed0" / "training" / "folder"
