@@ -159,7 +159,7 @@ def test_seeds_multiply_what_draws_and_nothing_else(data, tmp_path):
     ]
     assert _run(data, tmp_path / "out", *asked, "--fold", "1", "--maps", "none", "--no-save-detector") == 0
     names = [f"identity-k8-eigenvectors-lower-seed{seed}" for seed in (0, 1)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*names, *_SUMMARIES])
 
 
 def test_two_methods_of_one_name_are_refused(monkeypatch):
@@ -285,7 +285,7 @@ def test_other_precisions_by_the_command(data, tmp_path):
     sweep = ["--precision", "global", "global-one-mean", "--embedding", "semi-orthogonal"]
     assert _run(data, tmp_path / "global", *sweep, "--fold", "1", "--maps", "none") == 0
     names = ["semi-orthogonal-k8-global-seed0", "semi-orthogonal-k8-global-one-mean-seed0"]
-    assert {path.name for path in (tmp_path / "global").iterdir()} == {*names, "summary.json"}
+    assert {path.name for path in (tmp_path / "global").iterdir()} == {*names, *_SUMMARIES}
     rank = ["--embedding", "identity", "--precision", "eigenvectors-lower", "full-rank", "--layers", "1"]
     assert _run(data, tmp_path / "full", *rank, "--fold", "1", "--maps", "none") == 0
     loaded = Detector.load(tmp_path / "full" / "identity-k8-eigenvectors-lower-seed0" / "detector" / "1")

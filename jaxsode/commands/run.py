@@ -98,7 +98,7 @@ def run(asked: Run, console: Console) -> Path:
         drawn = {n: getattr(asked.output, n) for n in ("maps", "map_size", "colours", "save_detector")}
         output.same(jaxsode=jaxsode.__version__, **plan.page(), **drawn)
         backbone, weights = _backbone(plan, shown)
-        plan.check_k(sum(backbone.channels))
+        plan.check(backbone)
         dataset = _dataset(plan, shown, console, download=asked.data.download)
         splits = [dataset.split(name) for name in plan.splits(dataset)]
         size = plan.size or dataset.size
@@ -134,9 +134,9 @@ def run(asked: Run, console: Console) -> Path:
             notes = list(map(readable, dataset.notes))
             page = {"schema": report.SCHEMA, "notes": notes, "methods": summaries}
             report.write_json(output.path / "summary.json", page)
-            report.write_text(output.path / "summary.csv", report.as_csv(summaries))
+            report.write(output.path / "summary.csv", report.as_csv(summaries))
             listed = "".join(f"- {note}\n" for note in notes)
-            report.write_text(output.path / "summary.md", f"{report.as_markdown(summaries)}\n{listed}")
+            report.write(output.path / "summary.md", f"{report.as_markdown(summaries)}\n{listed}")
     _print(console, plan, summaries, weights)
     console.print(output.name, markup=False)
     return output.folder

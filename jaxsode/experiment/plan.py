@@ -14,7 +14,9 @@ from jaxsode import datasets
 from jaxsode.algebra.embedding import EMBEDDINGS
 from jaxsode.algebra.precision import EIGENVECTORS, FULL_RANK, PRECISIONS
 from jaxsode.algebra.pyramid import ALIGN
+from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError
+from jaxsode.fitting import of_backbone
 from jaxsode.home import expanded, readable
 from jaxsode.method import AUTO, SCALES, Method
 from jaxsode.metrics import PICTURE_SCORES
@@ -192,17 +194,21 @@ class Plan:
         left_out = tuple(index for index in split.left_out if index in train)
         return dataclasses.replace(split, train=train, left_out=left_out)
 
-    def check_k(self, features: int) -> None:
-        """Refuse a k that the network can't give, before a picture is touched.
+    def check(self, backbone: Backbone) -> None:
+        """Refuse what the network can't give, before a picture is touched.
 
         Args:
-            features: F of the backbone.
+            backbone: see `Backbone`.
 
         Raises:
-            ArgumentError: k exceeds F.
+            ArgumentError: k exceeds F, or there is another number of windows than of feature maps.
         """
+        features = sum(backbone.channels)
         for method in self.methods:
-            if isinstance(method, Method) and method.k is not None and method.k > features:
+            if not isinstance(method, Method):
+                continue
+            of_backbone(method, backbone)
+            if method.k is not None and method.k > features:
                 raise ArgumentError(
                     f"--k {method.k} exceeds the {features} features of the chosen layers: "
                     f"choose 1 ≤ k ≤ {features}"

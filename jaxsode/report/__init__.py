@@ -1,6 +1,6 @@
 """What a run leaves behind: heat maps, metrics.json, a table; in a folder that is whole or not there."""
 
-from jaxsode.report.output import SCHEMA, Output, read_json, write_json, write_text
+from jaxsode.report.output import SCHEMA, Output, read_json, write, write_json
 from jaxsode.report.panels import CLAMP, COLOUR_MAPS, cubehelix, jet, panel, write_panel
 from jaxsode.report.sweeps import as_csv, as_markdown
 from jaxsode.report.tables import METRICS, flatten, summarise, table
@@ -20,7 +20,7 @@ __all__ = [
     "read_json",
     "summarise",
     "table",
+    "write",
     "write_json",
     "write_panel",
-    "write_text",
 ]

@@ -215,10 +215,10 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, all of it or nothing, and its folder; a number that is not finite is an error, not NaN."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Write a text in UTF-8, all of it or nothing, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

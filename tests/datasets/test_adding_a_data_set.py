@@ -129,7 +129,7 @@ def test_help_lists_them(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_each_has_a_toml(name: str):
-    assert complete(Request(dataset=name)).methods[0].k is not None
+    assert complete(Request(dataset=name, data_dir=Path("it"))).methods[0].k is not None
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)
