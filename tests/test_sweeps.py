@@ -39,16 +39,14 @@ def test_seeds_are_taken_together_and_paired():
         "| mean ± deviation over seeds | pixel ROC pooled | pixel ROC paper | PRO pooled |"
     )
     assert rows[0].startswith("| precision local, epsilon 0.01 | 0.8700 ± 0.0200 |")
-    assert rows[2].startswith("| precision full-rank, epsilon 0.01 | 0.7500 | 0.7500 |")
+    assert rows[2].startswith("| precision full-rank | 0.7500 | 0.7500 |")
     heading, _, *rows = second.splitlines()
     assert heading.startswith("| less precision local, epsilon 0.01: mean difference, 95 % interval")
     # Differences by seed .03, .03, .04; t of two degrees of freedom at 97.5 % is 4.3027.
     half = 4.3027 * np.std([0.03, 0.03, 0.04], ddof=1) / np.sqrt(3)
     middle = np.mean([0.03, 0.03, 0.04])
-    assert rows[0].startswith(
-        f"| precision local, epsilon 5% | {middle:+.4f} ({middle - half:+.4f} … {middle + half:+.4f}) |"
-    )
-    assert rows[1].startswith("| precision full-rank, epsilon 0.01 | -0.1200 (")  # beside every seed
+    assert rows[0].startswith(f"| epsilon 5% | {middle:+.4f} ({middle - half:+.4f} … {middle + half:+.4f}) |")
+    assert rows[1].startswith("| precision full-rank | -0.1200 (")  # beside every seed
     assert len(rows) == 2
 
 
@@ -75,3 +73,13 @@ def test_each_fold_has_its_line():
     assert [row["chosen_epsilon"] for row in rows] == ["", "", "4.2%", ""]
     assert [row["pro.paper"] for row in rows] == ["0.8", "0.9", "0.7", ""]
     assert rows[0]["train"] == "9"
+
+
+def test_no_two_settings_are_called_alike():
+    pages = [_page(0.01, 0, [0.8]), _page(0.01, 0, [0.7]), _page(0.01, 0, [0.6]), _page("5%", 0, [0.5])]
+    for page, shrinkage in zip(pages, (0.3, None, 0.5, None), strict=True):
+        page["setting"]["shrinkage"] = shrinkage
+    first, _ = report.as_markdown(pages).split("\n\n")
+    names = [row.split("|")[1].strip() for row in first.splitlines()[2:]]
+    wanted = ["epsilon 0.01, shrinkage 0.3", "shrinkage none", "shrinkage 0.5", "epsilon 5%, shrinkage none"]
+    assert names == wanted

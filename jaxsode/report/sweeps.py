@@ -60,10 +60,15 @@ def as_markdown(pages: Sequence[Page]) -> str:
 
 
 def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What differs between them, in words."""
+    """What differs between them, in words: of the first all of it, of the others what they have otherwise."""
     names = list(dict.fromkeys(name for setting in settings for name in setting))
     differing = [n for n in names if len({json.dumps(setting.get(n)) for setting in settings}) > 1]
-    told = [[f"{n} {_text(s[n])}" for n in differing if s.get(n) is not None] for s in settings]
+    first, *others = settings
+    told = [[f"{n} {_text(first[n])}" for n in differing if first.get(n) is not None]]
+    # A None is told too where the first has a value, so that no two are called alike.
+    told += [
+        [f"{n} {_text(s[n]) or 'none'}" for n in differing if n in s and s[n] != first.get(n)] for s in others
+    ]
     return [", ".join(each) or "all" for each in told]
 
 
