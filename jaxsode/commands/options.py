@@ -77,14 +77,15 @@ class Methods:
     """How F features become k; identity keeps all F. By default semi-orthogonal."""
     k: tuple[int, ...] | None = None
     """Embedding size, or how many eigenvectors; by default the data set's, 100."""
-    precision: Annotated[tuple[str, ...], _some_of(CHOSEN["precision"])] = ("local",)
-    """Each location's own, the paper's method; shrunk, for few pictures; or another of its Table 1.
-    Eigenvectors and full-rank want --embedding identity."""
+    precision: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["precision"])] = None
+    """By default local, each location's own, the paper's method; shrunk, for few pictures; or another of its
+    Table 1. Eigenvectors and full-rank want --embedding identity."""
     epsilon: tuple[str, ...] | None = None
     """ε, added to the diagonal of each covariance: a number; a share of the mean variance, 5%; or auto, the
     share under which good pictures foretell each other best. By default the data set's, 0.01."""
     preset: Annotated[str | None, _one_of(PRESETS)] = None
-    """paper: all as in the paper. recommended: --pooling 3 --epsilon auto. What else is given is kept."""
+    """paper: all as in the paper. recommended: --pooling 3 --epsilon 5%, the default of a folder of your own.
+    few: --precision shrunk --epsilon auto, for fewer than 50 good pictures. What else is given is kept."""
     pooling: tuple[str, ...] | None = None
     """Side of the window that features are averaged over: 1 averages nothing, 3 over 3 × 3 locations; or one
     for each layer, 3,1,1."""
@@ -114,6 +115,12 @@ class Methods:
     """Folder of pictures that the student's teacher learns from; by default the good ones."""
     seed: tuple[int, ...] = (0,)
     """Seed of the embedding, and of the student. A method that draws nothing is run once for all."""
+
+    @property
+    def by_default(self) -> bool:
+        """Whether nothing was asked for that a preset has."""
+        given = (self.preset, self.precision, self.pooling, self.align, self.scale, self.epsilon)
+        return self.method == ("gaussian",) and all(each is None for each in given)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
 from jaxsode.experiment.padding import narrowed
-from jaxsode.experiment.plan import Plan, Request, check_choice, check_positive, complete
+from jaxsode.experiment.plan import FEW, Plan, Request, check_choice, check_positive, complete
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
@@ -128,6 +128,12 @@ def run(asked: Run, console: Console) -> Path:
         plan.check_neighbours(min(plan.fit_on or len(split.train) for split in splits))
         for line in dict.fromkeys(taken):
             console.print(line, markup=False)
+        if plan.dataset == "folder" and pictures < FEW and asked.methods.by_default:
+            console.print(
+                f"{pictures} good pictures are few: --preset few was better with fewer than {FEW}",
+                style="yellow",
+                markup=False,
+            )
         whole = _Whole(asked.output, plan, experiment, weights, output, shown)
         summaries = whole.run(splits)
         if len(plan.methods) > 1:

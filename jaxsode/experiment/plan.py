@@ -34,12 +34,26 @@ CHOSEN = {
 }
 """What is chosen by name, and the names."""
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"pooling": 1, "align": "nearest", "scale": "none", "shrinkage": None, "variance_weight": 0.0},
-    "recommended": {"pooling": 3, "align": "nearest", "scale": "none", "epsilon": AUTO},
+_PAPER = {
+    "precision": "local",
+    "pooling": 1,
+    "align": "nearest",
+    "scale": "none",
+    "shrinkage": None,
+    "variance_weight": 0.0,
 }
-"""The paper's features with the data set's own ε; or features pooled over 3 × 3 locations and ε chosen by
-leave-one-out likelihood. The two changes belong together: a mean over neighbours shrinks the variance."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": _PAPER,
+    "recommended": {"precision": "local", "pooling": 3, "align": "nearest", "scale": "none", "epsilon": "5%"},
+    "few": _PAPER | {"precision": "shrunk", "epsilon": AUTO},
+}
+"""The paper's features with the data set's own ε; or features pooled over 3 × 3 locations and ε a share of
+the mean variance, which belong together: a mean over neighbours shrinks the variance; or, for few pictures,
+covariances shrunk towards their mean, ε and α chosen by likelihood. docs/results.md has what they bring."""
+
+FEW = 50
+"""With fewer good pictures than this `few` is what was better, see docs/results.md."""
 
 _SWEPT = (
     "precision",
@@ -102,7 +116,7 @@ class Request:
     embedding: tuple[str, ...] | None = None
     k: tuple[int, ...] | None = None
     seed: tuple[int, ...] = (0,)
-    precision: tuple[str, ...] = ("local",)
+    precision: tuple[str, ...] | None = None
     preset: str | None = None
     pooling: tuple[str, ...] | None = None
     align: tuple[str, ...] | None = None
@@ -264,7 +278,7 @@ def complete(request: Request) -> Plan:
     own: dict[str, Any] = tomllib.loads((folder() / f"{request.dataset}.toml").read_text(encoding="utf-8"))
     _check(request)
     preset = request.preset or own.get("preset")
-    own = PRESETS["paper"] | {"picture_score": "max"} | own | (PRESETS[preset] if preset else {})
+    own = _PAPER | {"picture_score": "max"} | own | (PRESETS[preset] if preset else {})
 
     def value(name: str) -> Any:
         given = getattr(request, name)
@@ -430,7 +444,8 @@ def _check(request: Request) -> None:
     for epsilon in map(_number, request.epsilon or ()):
         if not isinstance(epsilon, str):
             check_positive("epsilon", epsilon)
-    if request.shrinkage is not None and "shrunk" not in request.precision:
+    precisions = request.precision or (PRESETS[request.preset or "paper"]["precision"],)
+    if request.shrinkage is not None and "shrunk" not in precisions:
         raise ArgumentError("--shrinkage is of the precision shrunk: add --precision shrunk")
     for k in request.k or ():
         if k < 1:

@@ -11,6 +11,7 @@ from jaxsode.experiment import plan as plans
 from jaxsode.experiment.plan import Request, complete
 from jaxsode.report import flatten
 from jaxsode.run import main
+from jaxsode.share import Share
 
 
 def _page(**request):
@@ -21,12 +22,15 @@ def _page(**request):
 
 def test_presets_and_what_stands_above_them():
     assert _page(preset="paper") == {}
-    assert _page(preset="recommended") == {"pooling": 3, "epsilon": "auto"}
-    assert _page(preset="recommended", epsilon=("5%",)) == {"pooling": 3, "epsilon": "5%"}
+    assert _page(preset="recommended") == {"pooling": 3, "epsilon": "5%"}
+    assert _page(preset="recommended", epsilon=("auto",)) == {"pooling": 3, "epsilon": "auto"}
+    few = {"precision": "shrunk", "shrinkage": "auto", "epsilon": "auto"}
+    assert _page(preset="few") == few
+    assert _page(preset="few", shrinkage=("0.5",)) == few | {"shrinkage": 0.5}
     assert _page(preset="recommended", pooling=("3,1,1",), align=("bilinear",)) == {
         "pooling": (3, 1, 1),
         "align": "bilinear",
-        "epsilon": "auto",
+        "epsilon": "5%",
     }
     assert _page(preset="paper", precision=("shrunk",)) == {"precision": "shrunk", "shrinkage": "auto"}
     assert _page(variance_weight=(0.2,), epsilon=("0.1",)) == {"variance_weight": 0.2, "epsilon": 0.1}
@@ -35,7 +39,7 @@ def test_presets_and_what_stands_above_them():
 def test_a_data_set_may_have_its_own(tmp_path, monkeypatch):
     own = (plans.folder() / "kolektor.toml").read_text(encoding="utf-8")
     for more, expected in (
-        ('preset = "recommended"', (3, "auto", "max")),
+        ('preset = "recommended"', (3, Share(5.0), "max")),
         ("pooling = [3, 1, 1]", ((3, 1, 1), 0.01, "max")),
         ('picture_score = "top1%"', (1, 0.01, "top1%")),
     ):
@@ -45,6 +49,12 @@ def test_a_data_set_may_have_its_own(tmp_path, monkeypatch):
             plan = complete(Request(dataset="kolektor", preset=preset))
             (method,) = plan.methods
             assert (method.pooling, method.epsilon, plan.picture_score) == found
+
+
+def test_a_folder_of_ones_own_has_the_recommended(tmp_path):
+    for preset, expected in ((None, (3, Share(5.0))), ("paper", (1, 0.01))):
+        (method,) = complete(Request(dataset="folder", data_dir=tmp_path, preset=preset)).methods
+        assert (method.pooling, method.epsilon) == expected
 
 
 def test_a_sweep_has_a_name_for_each():
@@ -64,7 +74,15 @@ def test_what_was_chosen_stands_beside_the_numbers(tmp_path, monkeypatch, capsys
     is_complete(monkeypatch)
     data = kolektor(tmp_path / "data")
     given = ["--dataset=kolektor", f"--data-dir={data}", "--size", "64", "32", "--weights=random", "--k=8"]
-    given += ["--batch-size=4", "--fold=1", "--maps=none", "--preset=recommended", "--precision", precision]
+    given += [
+        "--batch-size=4",
+        "--fold=1",
+        "--maps=none",
+        "--pooling=3",
+        "--epsilon=auto",
+        "--precision",
+        precision,
+    ]
     given += ["--picture-score=top1%"]
     results = []
     for name, more in (("whole", []), ("blocks", ["--memory-gb", "0.00004"])):
