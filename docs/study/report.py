@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from scipy import stats
 
 HERE = Path(__file__).parent
@@ -263,6 +264,7 @@ def curves(works):
                     )
             axis.set(xscale="log", title=name if row == 0 else None, ylabel=HEADS[m] if column == 0 else None)
             axis.set_xticks([*x, 2.5], [f"{t:g}" for t in [*x, 2.5]], minor=False)
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
         axes[1, column].set_xlabel("ε, % of the mean embedded variance; ★ auto")
     axes[0, 0].legend(fontsize=7)
@@ -288,6 +290,7 @@ def few_curves(works):
                 )
             axis.set(xscale="log", title=name if row == 0 else None, ylabel=HEADS[m] if column == 0 else None)
             axis.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50"], minor=False)
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
         axes[1, column].set_xlabel("pictures fitted on")
     axes[0, 0].legend(fontsize=7)
@@ -296,7 +299,7 @@ def few_curves(works):
 
 
 if __name__ == "__main__":
-    plt.rcParams["svg.hashsalt"] = "jaxsode"
+    plt.rcParams |= {"svg.hashsalt": "jaxsode", "svg.fonttype": "none"}
     both = {"screw": Work("screw.csv"), "KolektorSDD": Work("kolektor.csv")}
     for name, work in both.items():
         print(f"{name}\n")
