@@ -47,6 +47,7 @@ def own(tmp_path):
 def _run(own, output, *more, size=SIZE):
     arguments = ["--dataset", "folder", "--data-dir", str(own), "--size", *map(str, size)]
     arguments += ["--weights", "random", "--layers", "1", "--k", "8", "--batch-size", "4"]
+    arguments += [] if "--preset" in more else ["--preset", "paper"]
     return main([*arguments, "--output", str(output), *more])
 
 
@@ -383,3 +384,17 @@ def test_a_sweeps_tables_have_what_must_be_known(own, tmp_path):
     notes = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["notes"]
     assert any("good pictures fitted: 6" in note for note in notes)
     assert all(f"- {note}" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8") for note in notes)
+
+
+def test_a_folder_has_the_recommended_setting_and_few_pictures_are_said(own, tmp_path, capsys):
+    arguments = ["--dataset", "folder", "--data-dir", str(own), "--size", *map(str, SIZE), "--maps", "none"]
+    arguments += ["--weights", "random", "--layers", "1", "--k", "8", "--batch-size", "4"]
+    hint = "9 good pictures are few: --preset few was better with fewer than 50"
+    assert main([*arguments, "--output", str(tmp_path / "default")]) == 0
+    assert hint in capsys.readouterr().err
+    method = Detector.load(tmp_path / "default" / "detector" / "folder").method
+    assert (method.pooling, str(method.epsilon), method.precision) == (3, "5%", "local")
+    assert main([*arguments, "--output", str(tmp_path / "few"), "--preset", "few"]) == 0
+    assert hint not in capsys.readouterr().err
+    method = Detector.load(tmp_path / "few" / "detector" / "folder").method
+    assert (method.pooling, method.precision) == (1, "shrunk")
