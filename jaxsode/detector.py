@@ -7,7 +7,8 @@ one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -21,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsode import checkpoint, format1, hosts
-from jaxsode.algebra import leave_one_out, over_grid
+from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, weight
 from jaxsode.backbones.protocol import Backbone
@@ -65,6 +66,7 @@ from jaxsode.statistics import (
 )
 
 _MOST_LOST = 1e-3
+_GROUPS = "there are {} groups and {} pictures: give each picture's"
 
 
 @jax.tree_util.register_dataclass
@@ -312,34 +314,40 @@ class Detector:
         )
 
     @set_aside
-    def anomaly_map(self, pictures: Any) -> jax.Array:
+    def anomaly_map(self, pictures: Any, *, ignored: np.ndarray | None = None) -> jax.Array:
         """The Mahalanobis distance at each pixel, upsampled and smoothed (§4).
 
         Args:
             pictures: (N, height, width, 3 or 1) of the size that the detector was fitted on, uint8 or float
                 in [0, 1]. Each N is compiled once: keep it the same from call to call.
+            ignored: (height, width) bool, True where nothing matters: what is there adds nothing to the map
+                elsewhere, see `jaxsode.algebra.distance.anomaly_map_without`.
 
         Returns:
             (N, height, width) float32, ≥ 0; NaN at least where a pixel is not finite, or where one of an
-            array of JAX's, which isn't waited for, lies outside [0, 1].
+            array of JAX's, which isn't waited for, lies outside [0, 1]; and where it is ignored.
 
         Raises:
-            ArgumentError: pictures of another shape or type, or floats outside [0, 1].
+            ArgumentError: pictures of another shape or type, or floats outside [0, 1]; or `ignored` is not
+                of the pictures' size, or leaves nothing.
         """
         self = self._relaxed()
-        return self._maps(extract_(self.backbone, self._checked(pictures)))
+        return self._maps(extract_(self.backbone, self._checked(pictures)), self._judging(ignored))
 
     @set_aside
-    def anomaly_map_of_features(self, feature_maps: FeatureMaps) -> jax.Array:
+    def anomaly_map_of_features(
+        self, feature_maps: FeatureMaps, *, ignored: np.ndarray | None = None
+    ) -> jax.Array:
         """`anomaly_map` of feature maps that `extract` gave before.
 
         Args:
             feature_maps: a (N, h, w, C) array for each scale.
+            ignored: see `anomaly_map`.
 
         Returns:
             (N, height, width) float32.
         """
-        return self._relaxed()._maps(tuple(map(own, feature_maps)))
+        return self._relaxed()._maps(tuple(map(own, feature_maps)), self._judging(ignored))
 
     @set_aside
     def update(self, batches: Iterable[Any]) -> Self:
@@ -476,36 +484,60 @@ class Detector:
         return np.concatenate(maps)
 
     @set_aside
-    def leave_one_out_maps(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
+    def leave_one_out_maps(
+        self,
+        batches: Iterable[Any],
+        *,
+        groups: Sequence[Hashable] | None = None,
+        ignored: np.ndarray | None = None,
+    ) -> Iterator[np.ndarray]:
         """`leave_one_out`, a batch at a time. It holds a second whitener, 4·H·W·k² bytes.
 
         Args:
             batches: of pictures that it was fitted on, as for `fit`.
+            groups, ignored: see `leave_one_out_of_features`.
 
         Yields:
-            (B, height, width) float32 for each batch, in order.
+            (B, height, width) float32, in order; for each batch where there are no groups.
 
         Raises:
             ArgumentError, NumericalError: see `leave_one_out_of_features`.
         """
         self = self._relaxed()
         yield from self.leave_one_out_of_features(
-            (extract_(self.backbone, self._checked(pictures)), valid) for pictures, valid in padded(batches)
+            (
+                (extract_(self.backbone, self._checked(pictures)), valid)
+                for pictures, valid in padded(batches)
+            ),
+            groups=groups,
+            ignored=ignored,
         )
 
     @set_aside
-    def leave_one_out_of_features(self, batches: Iterable[tuple[FeatureMaps, int]]) -> Iterator[np.ndarray]:
+    def leave_one_out_of_features(
+        self,
+        batches: Iterable[tuple[FeatureMaps, int]],
+        *,
+        groups: Sequence[Hashable] | None = None,
+        ignored: np.ndarray | None = None,
+    ) -> Iterator[np.ndarray]:
         """`leave_one_out_maps` of feature maps that were extracted before.
 
         Args:
             batches: pairs of feature maps, a (B, h, w, C) array for each scale, and how many rows count.
+            groups: of each picture, in their order; those of one group are left out together, exactly too
+                (`jaxsode.algebra.leave_group_out`). They wait for the last of them, 4·H·W·k bytes each, and
+                each size of group takes a whitener, of which two are held.
+            ignored: see `anomaly_map`.
 
         Yields:
-            (B, height, width) float32 for each batch, of the rows that count.
+            (B, height, width) float32, in order: of the rows of a batch that count; with groups of those
+            that are complete.
 
         Raises:
             ArgumentError: the precision isn't "local" or "shrunk", the detector was fitted without keeping
-                its moments, or on one picture alone.
+                its moments, or on one picture alone, or a group is all of it, or the groups are not as many
+                as the pictures.
             NumericalError: a picture that it wasn't fitted on, or one that has a location's spread for
                 itself, so that nothing is left of the distance in float32.
         """
@@ -518,22 +550,21 @@ class Detector:
             )
         if int(self.count) < 2:
             raise ArgumentError("leave-one-out of a single picture leaves nothing: fit on at least two")
-        whitener, weights = self._left_out_whitener(unpack(state))
-        alpha = 0.0 if self.method.shrinkage is None else self.method.shrinkage
+        judging = self._judging(ignored)
+        embedded = ((self._embed(tuple(map(own, maps))), valid) for maps, valid in batches)
+        if groups is not None and len(set(groups)) < len(groups):
+            yield from self._left_out_together(embedded, list(groups), judging)
+            return
+        whitener, weights = self._left_out_whitener(unpack(state), 1)
         done = 0
-        for feature_maps, valid in batches:
-            z = self._embed(tuple(map(own, feature_maps)))
-            distance = _left_out(z, self.mean, self.count, whitener, alpha, weights)
-            maps, wrong = _maps_if_finite(distance, self.size, self.method.sigma)
-            if bad := np.argwhere(gathered(wrong)[:valid]).tolist():
-                picture, i, j = bad[0]
-                raise NumericalError(
-                    f"picture {done + picture} has no leave-one-out distance at location ({i}, {j}): it "
-                    "was not fitted on, or it stands so far out there, or k is so near to the number of "
-                    "pictures, that rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
-                )
-            yield gathered(maps)[:valid]
+        for z, valid in embedded:
+            if groups is not None and done + valid > len(groups):
+                raise ArgumentError(_GROUPS.format(len(groups), "more"))
+            distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights)
+            yield self._left_out_maps(distance, range(done, done + valid), judging)
             done += valid
+        if groups is not None and done < len(groups):
+            raise ArgumentError(_GROUPS.format(len(groups), done))
 
     @set_aside
     def save(self, path: str | Path) -> None:
@@ -643,9 +674,25 @@ class Detector:
         for pictures, valid in padded(batches):
             yield self._embed(extract_(self.backbone, self._checked(pictures))), valid
 
-    def _maps(self, maps: FeatureMaps) -> jax.Array:
+    def _maps(self, maps: FeatureMaps, judging: jax.Array | None) -> jax.Array:
         m = self.method
-        return _score(self.W, self.mean, self.precision, maps, self.size, m.sigma, m.pooling, m.align)
+        return _score(
+            self.W, self.mean, self.precision, maps, judging, self.size, m.sigma, m.pooling, m.align
+        )
+
+    def _judging(self, ignored: Any) -> jax.Array | None:
+        """`ignored`, checked, on the device."""
+        if ignored is None:
+            return None
+        array = np.asarray(ignored)
+        if array.dtype != bool or array.shape != self.size:
+            raise ArgumentError(
+                f"what is ignored is {array.dtype} of {_by(array.shape)}: give bool of the pictures' "
+                f"{_by(self.size)}"
+            )
+        if array.all():
+            raise ArgumentError("what is ignored is all of the picture: leave something to judge")
+        return jnp.asarray(array)
 
     def _embed(self, maps: FeatureMaps) -> jax.Array:
         return embed(self.W, maps, pooling=self.method.pooling, align=self.method.align)
@@ -658,17 +705,84 @@ class Detector:
             )
         return self.statistics
 
-    def _left_out_whitener(self, state: Moments) -> tuple[jax.Array, jax.Array | None]:
-        """Of `leave_one_out.distance` on the grid, and what each location's distances are multiplied by."""
+    @property
+    def _alpha(self) -> Any:
+        return 0.0 if self.method.shrinkage is None else self.method.shrinkage
+
+    def _left_out_maps(
+        self, distance: jax.Array, places: Sequence[int], judging: jax.Array | None
+    ) -> np.ndarray:
+        """The maps of the first distances (B, H, W); `places` says whose they are."""
+        maps, wrong = _maps_if_finite(distance, judging, self.size, self.method.sigma)
+        if bad := np.argwhere(gathered(wrong)[: len(places)]).tolist():
+            picture, i, j = bad[0]
+            raise NumericalError(
+                f"picture {places[picture]} has no leave-one-out distance at location ({i}, {j}): it was not "
+                "fitted on, or it stands so far out there, or k is so near to the number of pictures, that "
+                "rounding leaves nothing; check it, raise epsilon, or choose a smaller k"
+            )
+        return gathered(maps)[: len(places)]
+
+    def _left_out_together(
+        self, embedded: Iterable[tuple[jax.Array, int]], groups: list[Hashable], judging: jax.Array | None
+    ) -> Iterator[np.ndarray]:
+        """Maps in the pictures' order, each as soon as its group and all before it are complete."""
+        sizes = Counter(groups)
+        if (largest := max(sizes.values())) >= int(self.count):
+            raise ArgumentError(
+                f"a group of {largest} leaves nothing of {int(self.count)} pictures: make smaller groups"
+            )
+        waiting: dict[Hashable, list[tuple[int, np.ndarray]]] = {}
+        ready: dict[int, np.ndarray] = {}
+        whiteners: dict[int, tuple[jax.Array, jax.Array | None]] = {}
+        seen = given = 0
+        for z, valid in embedded:
+            if seen + valid > len(groups):
+                raise ArgumentError(_GROUPS.format(len(groups), "more"))
+            for picture in np.asarray(gathered(z))[:valid]:
+                group = groups[seen]
+                members = waiting.setdefault(group, [])
+                members.append((seen, picture))
+                seen += 1
+                if (m := len(members)) < sizes[group]:
+                    continue
+                places = [place for place, _ in waiting.pop(group)]
+                if m not in whiteners:
+                    while len(whiteners) > 1:
+                        whiteners.pop(next(iter(whiteners)))
+                    whiteners[m] = self._left_out_whitener(unpack(self.statistics), m)
+                together = jnp.asarray(np.stack([one for _, one in members]))
+                distance = _left_out_together(together, self.mean, self.count, whiteners[m][0], self._alpha)
+                if (weights := whiteners[m][1]) is not None:
+                    distance = distance * weights[None]
+                ready |= dict(zip(places, self._left_out_maps(distance, places, judging), strict=True))
+            done = []
+            while given in ready:
+                done.append(ready.pop(given))
+                given += 1
+            if done:
+                yield np.stack(done)
+        if seen < len(groups):
+            raise ArgumentError(_GROUPS.format(len(groups), seen))
+
+    def _left_out_whitener(self, state: Moments, members: int) -> tuple[jax.Array, jax.Array | None]:
+        """Where so many are left out together: of `distance` on the grid, and what each location's distances
+        are multiplied by."""
         method, overall = self.method, self.overall
         weights = None
         if overall is not None and bool(method.variance_weight):
             of_one = over_grid(weight, in_axes=(0, None, None))
             weights = of_one(variances(state), overall.variance, method.variance_weight)
         blend = None
+
+        def added(what: Any) -> Any:
+            if members == 1:
+                return leave_one_out.shrunk(what, self.count)
+            return leave_group_out.added(what, self.count, members)
+
         if overall is not None and overall.covariance is not None:
-            blend = (method.shrinkage, leave_one_out.shrunk(overall.covariance, self.count))
-        epsilon = leave_one_out.shrunk(epsilon_of(method, overall), self.count).astype(self.mean.dtype)
+            blend = (method.shrinkage, added(overall.covariance))
+        epsilon = added(epsilon_of(method, overall)).astype(self.mean.dtype)
         return factorise(state, epsilon, blend=blend), weights
 
     def _of_state(self, state: Any, method: Method | None = None, *, overall: Overall | None = None) -> Self:
@@ -686,19 +800,20 @@ def _lost(before: Any, after: Any, epsilon: jax.Array) -> jax.Array:
     return jnp.max(largest / (count.astype(largest.dtype) * epsilon)) * jnp.finfo(largest.dtype).eps
 
 
-@jax.jit(static_argnums=(4, 5, 6, 7))
+@jax.jit(static_argnums=(5, 6, 7, 8))
 def _score(
     W: jax.Array,
     mean: jax.Array,
     precision: Any,
     maps: FeatureMaps,
+    ignored: jax.Array | None,
     size: tuple[int, int],
     sigma: float,
     pooling: int | tuple[int, ...] = 1,
     align: str = "nearest",
 ) -> jax.Array:
     z = embed(W, maps, pooling=pooling, align=align)
-    return anomaly_maps(distances(z, mean, precision), size, sigma)
+    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
 @jax.jit
@@ -710,9 +825,21 @@ def _left_out(
     return distance if weights is None else distance * weights[None]
 
 
-@jax.jit(static_argnums=(1, 2))
-def _maps_if_finite(distance: jax.Array, size: tuple[int, int], sigma: float) -> tuple[jax.Array, jax.Array]:
-    return anomaly_maps(distance, size, sigma), ~jnp.isfinite(distance)
+@jax.jit
+def _left_out_together(
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array, shrinkage: Any
+) -> jax.Array:
+    of_one = over_grid(
+        partial(leave_group_out.distances, shrinkage=shrinkage), in_axes=(1, 0, None, 0), out_axes=1
+    )
+    return of_one(z, mean, count, whitener)
+
+
+@jax.jit(static_argnums=(2, 3))
+def _maps_if_finite(
+    distance: jax.Array, ignored: jax.Array | None, size: tuple[int, int], sigma: float
+) -> tuple[jax.Array, jax.Array]:
+    return anomaly_maps(distance, size, sigma, ignored), ~jnp.isfinite(distance)
 
 
 def _method(method: Method | None, old: dict[str, Any]) -> Method:

@@ -30,15 +30,20 @@ def distances(z: jax.Array, mean: jax.Array, precision: Any) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def anomaly_maps(distance: jax.Array, size: tuple[int, int], sigma: float) -> jax.Array:
-    """`algebra.distance.anomaly_map` of each picture.
+def anomaly_maps(
+    distance: jax.Array, size: tuple[int, int], sigma: float, ignored: jax.Array | None = None
+) -> jax.Array:
+    """`algebra.distance.anomaly_map` of each picture; or `anomaly_map_without` what is ignored.
 
     Args:
         distance: (N, H, W).
         size: (height, width) of the pictures.
         sigma: of the Gaussian filter, in pixels.
+        ignored: (height, width) bool, True where no picture matters; None where all do.
 
     Returns:
-        (N, height, width).
+        (N, height, width); NaN where it is ignored.
     """
+    if ignored is not None:
+        return jax.vmap(lambda d: algebra.distance.anomaly_map_without(d, ignored, sigma=sigma))(distance)
     return jax.vmap(lambda d: algebra.distance.anomaly_map(d, size, sigma=sigma))(distance)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsode._typing import Array, Float
+from jaxsode._typing import Array, Bool, Float
 
 SIGMA = 4.0
 """Standard deviation of the Gaussian filter, in pixels (§4)."""
@@ -62,6 +62,37 @@ def anomaly_map(
     rows = jnp.asarray(resampling(distance.shape[0], size[0], sigma), distance.dtype)
     columns = jnp.asarray(resampling(distance.shape[1], size[1], sigma), distance.dtype)
     return jnp.einsum("hi,ij,wj->hw", rows, distance, columns, precision=jax.lax.Precision.HIGHEST)
+
+
+def anomaly_map_without(
+    distance: Float[Array, "H W"],
+    ignored: Bool[Array, "height width"],
+    *,
+    sigma: float = SIGMA,
+) -> Float[Array, "height width"]:
+    """`anomaly_map` to which what is ignored adds nothing, neither by the upsampling nor by the filter.
+
+    A location counts where the pixel at its centre does. With w its weight, 1 or 0, the map is that of w·d
+    over that of w: a normalised convolution (Knutsson and Westin 1993).
+
+    Args:
+        distance: (H, W).
+        ignored: (height, width), True where the picture doesn't matter.
+        sigma: see `anomaly_map`.
+
+    Returns:
+        (height, width), within the range of the distances that count; NaN where it is ignored, and where no
+        location within reach counts.
+    """
+    size = (ignored.shape[0], ignored.shape[1])
+    rows, columns = (
+        ((2 * np.arange(n) + 1) * s) // (2 * n) for n, s in zip(distance.shape, size, strict=True)
+    )
+    counts = ~ignored[rows][:, columns]
+    weight = anomaly_map(counts.astype(distance.dtype), size, sigma=sigma)
+    weighted = anomaly_map(jnp.where(counts, distance, 0), size, sigma=sigma)
+    judged = ~ignored & (weight > 0)
+    return jnp.where(judged, weighted / jnp.where(judged, weight, 1), jnp.nan)
 
 
 @functools.lru_cache(maxsize=4)  # the two of a size, and of another: of a large picture one has 34 MB
