@@ -8,6 +8,7 @@ block by block, by whoever has them: a fit that never holds them all, or each of
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -259,6 +260,21 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
     if "\0" in text:
         raise CheckpointError(f"{shown(text)} is no path, for the NUL in it: choose another one")
     return Path(text).absolute()
+
+
+def state(path: Path) -> str:
+    """What a saved detector is, its arrays included: the SHA-256 of its page, which has their checksums.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        CheckpointError: there is none that can be read.
+    """
+    try:
+        return hashlib.sha256((path / _PAGE).read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_page(path: Path) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""From prepared pictures to maps, scores, p-values and decisions: the one way, which every command takes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsode import calibration as calibrations
+from jaxsode import checkpoint
+from jaxsode.backbones.protocol import Backbone
+from jaxsode.calibration import Calibration
+from jaxsode.detector import Detector
+from jaxsode.errors import ArgumentError
+from jaxsode.fitting import grid_of
+from jaxsode.scoring import anomaly_maps
+
+
+@dataclass(frozen=True, eq=False)
+class Inspected:
+    """Of N pictures.
+
+    Attributes:
+        maps: (N, height, width) float32 distances; NaN where nothing is judged.
+        scores: (N,) float32, each map's maximum; NaN where the map isn't finite.
+        p_values: (N,); None without a threshold.
+        defective: (N,) bool; None without a threshold. False where the score is NaN: look at the scores.
+    """
+
+    maps: np.ndarray
+    scores: np.ndarray
+    p_values: np.ndarray | None
+    defective: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Inspector:
+    """A detector, its threshold, and what is ignored.
+
+    Attributes:
+        detector: fitted.
+        calibration: None where there is no threshold.
+        ignored: (height, width) bool, True where nothing matters; None where all does.
+        why_no_threshold: in a line; None where there is one.
+    """
+
+    detector: Detector
+    calibration: Calibration | None = None
+    ignored: np.ndarray | None = None
+    why_no_threshold: str | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        ignored: np.ndarray | None = None,
+        backbone: Backbone | None = None,
+        keep_moments: bool = False,
+    ) -> Self:
+        """What `jaxsode fit` left.
+
+        Args:
+            folder: with a detector, and a calibration or none.
+            ignored: see `Inspector`; None is the calibration's own.
+            backbone, keep_moments: see `Detector.load`.
+
+        Raises:
+            CheckpointError: there is no detector, or something is damaged.
+            ArgumentError: its pictures were padded.
+        """
+        folder = checkpoint.folder_at(folder)
+        calibration, why = calibrations.read(folder)
+        detector = Detector.load(folder, backbone=backbone, keep_moments=keep_moments)
+        check_preparation(detector)
+        if calibration is not None and ignored is not None and not _same(ignored, calibration.ignored):
+            calibration, why = (
+                None,
+                (
+                    "the threshold was made with another --ignore-mask: scores and maps come without one, "
+                    "until jaxsode calibrate makes one with this mask"
+                ),
+            )
+        if calibration is not None and ignored is None:
+            ignored = calibration.ignored
+        return cls(detector, calibration, ignored, why)
+
+    def __call__(self, pictures: Any) -> Inspected:
+        """Maps, scores, p-values and decisions.
+
+        Args:
+            pictures: (N, height, width, 3 or 1) as for `Detector.anomaly_map`; the same N is compiled once.
+
+        Raises:
+            ArgumentError: see `Detector.anomaly_map`.
+        """
+        maps = np.asarray(self.detector.anomaly_map(pictures, ignored=self.ignored))
+        scores = self.scores(maps)
+        if self.calibration is None:
+            return Inspected(maps, scores, None, None)
+        finite = np.isfinite(scores)
+        defective = np.zeros(len(scores), bool)
+        defective[finite] = self.calibration.defective(scores[finite])
+        return Inspected(maps, scores, self.calibration.p_values(scores), defective)
+
+    def scores(self, maps: np.ndarray) -> np.ndarray:
+        """Each map's maximum over what is judged.
+
+        Args:
+            maps: (N, height, width), with this `ignored`.
+
+        Returns:
+            (N,) float32; NaN where a map isn't finite.
+        """
+        return np.max(maps[:, self.judged], axis=1)
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """(height, width) bool, where maps have a value."""
+        if self.ignored is None:
+            return np.ones(self.detector.size, bool)
+        grid = grid_of(self.detector.backbone, self.detector.size)
+        ones = jnp.ones((1, *grid), jnp.float32)
+        method = self.detector.method
+        with jax.ensure_compile_time_eval():
+            even = anomaly_maps(ones, self.detector.size, method.sigma, jnp.asarray(self.ignored))
+        judged = np.isfinite(np.asarray(even[0]))
+        if not judged.any():
+            raise ArgumentError("what is ignored leaves no location of the features: ignore less")
+        return judged
+
+
+def check_preparation(detector: Detector) -> None:
+    """Refuse a detector whose pictures were padded: what counts of them is known to `jaxsode run` alone.
+
+    Args:
+        detector: loaded.
+
+    Raises:
+        ArgumentError: they were.
+    """
+    if detector.preparation is not None and detector.preparation.resize == "pad":
+        raise ArgumentError(
+            "the detector was fitted on padded pictures: fit it with --resize squeeze or crop, or score with "
+            "jaxsode run --resize pad"
+        )
+
+
+def _same(one: np.ndarray, other: np.ndarray | None) -> bool:
+    return np.array_equal(one, np.zeros_like(one) if other is None else other)
