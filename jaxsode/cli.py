@@ -11,6 +11,11 @@ from jaxsode.home import readable
 
 COMMANDS = {
     "run": "fit on a data set's good pictures, score its test pictures, report",
+    "fit": "from a folder of good pictures to a detector with a threshold",
+    "calibrate": "a threshold from unseen good pictures, or from the fitted ones, each left out",
+    "predict": "scores, decisions, regions and overlays of pictures",
+    "update": "fit a detector on more good pictures, exactly",
+    "merge": "join detectors that were fitted on different pictures, exactly",
     "inspect": "say what a folder of pictures is taken for, before anything is computed",
     "compare": "print the settings of several runs side by side",
     "convert": "turn a published file of weights into a safetensors file",

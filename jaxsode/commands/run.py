@@ -11,14 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 
 import jaxsode
-from jaxsode import backbones, datasets, pictures, report
-from jaxsode.backbones.weights import find, shapes
+from jaxsode import datasets, pictures, report
+from jaxsode.commands import loading
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.options import Data, Machine, Methods, Network, Output
 from jaxsode.commands.progress import Shown
@@ -97,7 +96,7 @@ def run(asked: Run, console: Console) -> Path:
     ):
         drawn = {n: getattr(asked.output, n) for n in ("maps", "map_size", "colours", "save_detector")}
         output.same(jaxsode=jaxsode.__version__, **plan.page(), **drawn)
-        backbone, weights = _backbone(plan, shown)
+        backbone, weights = loading.backbone(plan, shown)
         plan.check(backbone)
         dataset = _dataset(plan, shown, console, download=asked.data.download)
         splits = [dataset.split(name) for name in plan.splits(dataset)]
@@ -155,17 +154,6 @@ def _folder(asked: Output, plan: Plan) -> Path:
     if asked.resume:
         raise ArgumentError("--resume goes on with a folder that has a name: give its --output")
     return Path("runs") / f"{plan.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _backbone(plan: Plan, shown: Shown) -> tuple[backbones.Backbone, dict[str, str]]:
-    """The backbone, and where its weights are from."""
-    backbone = backbones.create(plan.backbone, layers=plan.layers, dtype=jnp.dtype(plan.dtype))
-    if plan.weights == "random":
-        return backbone, {"source": "random", "note": "random weights: the numbers mean nothing"}
-    with shown.task("weights, bytes") as task:
-        found = find(plan.backbone, weights=plan.weights, leaves=shapes(backbone), progress=task.reach)
-    backbone = backbones.with_parameters(backbone, found.tensors)
-    return backbone, {"source": readable(found.source), "sha256": found.sha256}
 
 
 def _dataset(plan: Plan, shown: Shown, console: Console, *, download: bool) -> datasets.Dataset:

@@ -88,6 +88,23 @@ class Experiment:
             f"{self.memory / 1e9:.3g} GB at hand{cut}"
         )
 
+    def takes_whole(self, method: Method, pictures: int) -> str:
+        """`takes`, where a fit in blocks won't do.
+
+        Args:
+            method, pictures: see `rows`.
+
+        Raises:
+            ArgumentError: it doesn't fit whole.
+        """
+        H = self.features.grid()[0]
+        if self.rows(method, pictures) < H:
+            raise ArgumentError(
+                f"{self.takes(method, pictures)}: give a larger --memory-gb"
+                f"{self._smaller(method, pictures, whole=True)}"
+            )
+        return self.takes(method, pictures)
+
     def _rows(self, size: tuple[int, int], method: Method, pictures: int) -> int:
         grid = grid_of(self.features.backbone, size)
         return rows_per_block(grid, method, sum(self.features.backbone.channels), self.memory, pictures)
