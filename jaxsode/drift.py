@@ -5,8 +5,8 @@ so that a test of uniformity would alarm by itself. So two samples are compared,
 Mann and Whitney: the last M scores against the N of the calibration. Under no change every order of all of
 them is as probable as any other, whatever the scores' distribution, and so the highest that the statistic
 gets in a run of LOOKS pictures has a distribution that depends on N, M and LOOKS alone. The alarm's limit is
-its quantile, by simulation with a fixed seed: of runs of LOOKS unchanged pictures at most RATE ever alarm, each of
-the looks counted, either direction.
+its quantile, by simulation with a fixed seed: of runs of LOOKS unchanged pictures at most RATE ever alarm,
+each of the looks counted, either direction.
 
 Pictures that were decided defective are counted apart: many defects are no drift. That takes the highest
 scores of good ones out too, and so the calibration's own above the threshold are left out alike, here and in

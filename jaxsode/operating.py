@@ -1,4 +1,4 @@
-"""Thresholds by labelled pictures: of the best F1, of the least cost. Exact: every one that differs is tried."""
+"""Thresholds by labelled pictures: of the best F1, of the least cost; every one that differs is tried."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -86,13 +86,13 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
     detector = Detector.load(folder, keep_moments=asked.leave_one_out)
     mask = ignored_by(asked.ignore_mask, detector.size, detector.preparation)
     with Shown(console) as shown:
-        dataset = loading.as_detectors(detector, asked.good, console, shown)
+        dataset = loading.as_detectors(detector, asked.good, shown, console=console)
         if asked.leave_one_out:
             made = _left_out(asked, folder, detector, dataset, mask, shown)
         else:
             made = _unseen(asked, folder, detector, dataset, mask, shown)
         if asked.defective is not None:
-            bad = loading.as_detectors(detector, asked.defective, console, shown)
+            bad = loading.as_detectors(detector, asked.defective, shown)
             made = replace(made, labelled=_labelled(asked, detector, bad, made, shown))
     made.write(folder)
     if not asked.leave_one_out:
@@ -101,8 +101,8 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
         console.print(line, markup=False)
     for name, found in (made.labelled or {}).items():
         console.print(
-            f"{name}: {found['threshold']:.4g}, finds {found['found']} of {found['defective']} defective pictures "
-            f"with {found['false_alarms']} false alarms among {found['good']}",
+            f"{name}: {found['threshold']:.4g}, finds {found['found']} of {found['defective']} defective "
+            f"pictures with {found['false_alarms']} false alarms among {found['good']}",
             markup=False,
         )
     return made

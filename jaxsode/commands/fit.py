@@ -109,9 +109,10 @@ def fit(asked: Fit, console: Console) -> Path:
             backbone, weights = loading.backbone(plan, shown)
         plan.check(backbone)
         with shown.task("looking") as task:
-            dataset = datasets.load("folder", data_dir=plan.data_dir, progress=task.reach, **plan.settings)
-        for note in dataset.notes:
-            console.print(note, style="yellow", markup=False)
+            dataset = datasets.load(
+                "folder", data_dir=plan.data_dir, progress=task.reach, testing=False, **plan.settings
+            )
+        loading.say(dataset, console)
         good = loading.good(dataset, asked.group)
         gone = by_name(good.pictures, asked.exclude, "--exclude")
         excluded = tuple(good.pictures[place] for place in sorted(gone))
@@ -218,7 +219,7 @@ def _exclude(asked: Fit, folder: Path, console: Console) -> Path:
     detector = Detector.load(folder)
     before, _ = calibration.read(folder)
     with Shown(console) as shown:
-        dataset = loading.as_detectors(detector, asked.good, console, shown)
+        dataset = loading.as_detectors(detector, asked.good, shown, console=console)
         everything = loading.good(dataset)
         there = {picture.sha256: i for i, picture in enumerate(everything.pictures)}
         lacking = [picture for picture in fitted.pictures if picture.sha256 not in there]

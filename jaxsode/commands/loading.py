@@ -126,14 +126,16 @@ def good(dataset: datasets.Dataset, group: str | None = None, *, what: str = "tr
     return Good(dataset, indices, pictures)
 
 
-def as_detectors(detector: Detector, folder: Path, console: Console, shown: Shown) -> datasets.Dataset:
+def as_detectors(
+    detector: Detector, folder: Path, shown: Shown, *, console: Console | None = None
+) -> datasets.Dataset:
     """A folder's pictures, prepared as a detector's own were.
 
     Args:
         detector: loaded.
         folder: of pictures, a zip or a CSV; of any layout that `jaxsode inspect` knows.
-        console: what is understood is said there.
         shown: for progress.
+        console: what is understood is said there; None says nothing.
 
     Raises:
         ArgumentError, DataError: the pictures can't be prepared so.
@@ -146,6 +148,7 @@ def as_detectors(detector: Detector, folder: Path, console: Console, shown: Show
             data_dir=expanded(folder),
             progress=task.reach,
             size=detector.size,
+            testing=False,
             **(
                 {}
                 if own is None
@@ -159,9 +162,20 @@ def as_detectors(detector: Detector, folder: Path, console: Console, shown: Show
                 f"that knows what white is, by --range, one of {', '.join(map(str, RANGES))}"
             )
         dataset = replace(dataset, preparation=own)
+    if console is not None:
+        say(dataset, console)
+    return dataset
+
+
+def say(dataset: datasets.Dataset, console: Console) -> None:
+    """What a folder was taken for.
+
+    Args:
+        dataset: of it.
+        console: where it is said.
+    """
     for note in dataset.notes:
         console.print(note, style="yellow", markup=False)
-    return dataset
 
 
 def fits_twice(features: Features, indices: Sequence[int], advance: Callable[[int], None]) -> None:

@@ -60,7 +60,7 @@ def merge(asked: Merge, console: Console) -> None:
         detector.save(stage)
         record.write(stage)
     console.print(
-        f"{readable(asked.output)}: fitted on {int(detector.count)} pictures, without a threshold: jaxsode calibrate "
-        "makes one",
+        f"{readable(asked.output)}: fitted on {int(detector.count)} pictures, without a threshold: jaxsode "
+        "calibrate makes one",
         markup=False,
     )

@@ -41,9 +41,9 @@ POLL_S = 0.5
 class Predict:
     """Score pictures by a fitted detector, and decide by its threshold.
 
-    OUTPUT gets predictions.csv and predictions.jsonl, a line a picture as soon as it is done, and overlays and
-    masks at the pictures' own size. What is defective doesn't change the exit code; a picture that can't be
-    read makes it 1.
+    OUTPUT gets predictions.csv and predictions.jsonl, a line a picture as soon as it is done, and overlays
+    and masks at the pictures' own size. What is defective doesn't change the exit code; a picture that can't
+    be read makes it 1.
     """
 
     detector: Annotated[Path, tyro.conf.Positional]
@@ -113,11 +113,8 @@ def predict(asked: Predict, console: Console) -> int:
     start, done, failed, defects = time.perf_counter(), 0, 0, 0
     with ExitStack() as stack:
         rows = stack.enter_context(_Rows(output))
-        drift = (
-            None
-            if inspector.calibration is None
-            else Drift(inspector.calibration.scores, inspector.calibration.threshold)
-        )
+        made = inspector.calibration
+        drift = None if made is None else Drift(made.scores, made.threshold)
         for reads in _batches(paths, inspector, asked):
             for read, row, drawn in _scored(reads, inspector):
                 done, failed = done + 1, failed + (read.error is not None)

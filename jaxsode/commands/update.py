@@ -54,7 +54,7 @@ def update(asked: Update, console: Console) -> None:
     fitted = Fitted.read(folder)
     detector = Detector.load(folder)
     with Shown(console) as shown:
-        dataset = loading.as_detectors(detector, asked.good, console, shown)
+        dataset = loading.as_detectors(detector, asked.good, shown, console=console)
         good = loading.good(dataset, what="all")
         fitted.refuse(good.pictures)
         features = good.features(detector.backbone, size=detector.size, batch_size=asked.batch_size)
@@ -72,7 +72,7 @@ def update(asked: Update, console: Console) -> None:
         updated.save(stage)
         record.write(stage)
     console.print(
-        f"{readable(output)}: fitted on {int(updated.count)} pictures, without a threshold: jaxsode calibrate makes "
-        "one",
+        f"{readable(output)}: fitted on {int(updated.count)} pictures, without a threshold: jaxsode "
+        "calibrate makes one",
         markup=False,
     )

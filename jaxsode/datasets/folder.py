@@ -40,6 +40,7 @@ def load(
     range: int | None = None,
     max_pixels: int = MAX_PIXELS,
     on_bad_picture: str = "stop",
+    testing: bool = True,
 ) -> Dataset:
     """The pictures of a folder, or of a zip.
 
@@ -56,6 +57,7 @@ def load(
             the training pictures.
         max_pixels: see `Preparation`.
         on_bad_picture: "stop" at one that can't be used, or "skip" it: then `Dataset.skipped` has it.
+        testing: whether `Dataset.notes` say what is tested.
 
     Raises:
         ArgumentError: an option out of its range, or one that contradicts the layout.
@@ -102,6 +104,7 @@ def load(
             asked_range=range is not None,
             passed_over=over,
             skipped=read.skipped,
+            testing=testing,
         ),
         skipped=read.skipped,
         preparation=preparation,

@@ -25,6 +25,7 @@ def lines(
     asked_range: bool,
     passed_over: Mapping[str, str],
     skipped: Mapping[str, str],
+    testing: bool = True,
 ) -> tuple[str, ...]:
     """The lines.
 
@@ -38,10 +39,11 @@ def lines(
         asked_range: whether its range was asked for, not found.
         passed_over: names of files and folders that don't count, and why.
         skipped: names of pictures that can't be used, and why.
+        testing: whether anything is to be tested.
     """
     names = [example.name for example in examples]
     said = [f"{source}: {layout}"]
-    said += _split(examples, masked, split)
+    said += _split(examples, masked, split) if testing else []
     said += _sizes(names, [f.size for f in facts], size, preparation)
     said += _pixels(names, facts, preparation, asked_range)
     if most := [name for name, f in zip(names, facts, strict=True) if f.marked > 0.5]:
