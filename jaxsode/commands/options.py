@@ -57,7 +57,7 @@ class Network:
     """The backbone."""
 
     backbone: str | None = None
-    """Pretrained network that gives the features; by default the data set's. See the README's table."""
+    """Pretrained network that gives the features; by default the data set's. See docs/how-to/backbones.md."""
     weights: str | None = None
     """File with its weights, or the word random; by default from the cache, its package or its publisher."""
     layers: tuple[int, ...] | None = None

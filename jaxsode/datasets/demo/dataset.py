@@ -98,7 +98,7 @@ def _records(planned: list[Shot], progress: Progress | None) -> Iterator[Record]
     def record(shot: Shot) -> Record:
         picture, mask = draw(shot)
         example = Example(shot.name, shot.group, shot.kind, shot.part, defective=shot.kind != "good")
-        return Record(example, _png(picture), _png(mask))
+        return Record(example, png(picture), png(mask))
 
     for done, drawn in enumerate(in_order(record, planned, workers=WORKERS, ahead=4 * WORKERS), start=1):
         yield drawn
@@ -113,7 +113,8 @@ def _split(planned: list[Shot], group: str) -> Split:
     return Split(group, train=of("train"), test=of("test"))
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """A picture (height, width, 3) or a mask (height, width), uint8, as a file's bytes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

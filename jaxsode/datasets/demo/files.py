@@ -1,0 +1,57 @@
+"""The demo's pictures as files, in folders as a camera's would lie: good ones, later ones, defective ones, masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from jaxsode.datasets.pipeline import WORKERS
+from jaxsode.datasets.workers import in_order
+
+from . import dataset
+from .dataset import Shot, draw, png
+
+LATER = 60
+LIGHT = 0.9  # of what it was, in the pictures of `darker`
+
+
+@dataclass(frozen=True)
+class File:
+    """One to be written: where, below the folder, and its bytes."""
+
+    name: PurePosixPath
+    content: bytes
+
+
+def total(group: str) -> int:
+    """How many pictures `files` draws, masks not counted."""
+    return len(_planned(group))
+
+
+def files(group: str) -> Iterator[list[File]]:
+    """All of them, a picture at a time, with its mask where it is defective.
+
+    `good` has those to fit on, `unseen` others of the same light, `darker` others in 90 % of it, `bad/KIND` defective
+    ones and `masks/KIND` their masks: what `jaxsode.datasets.folder` reads as good/ and bad/ with masks.
+
+    Args:
+        group: "object" or "texture", see `dataset.shots`.
+    """
+    return in_order(_drawn, _planned(group), workers=WORKERS, ahead=4 * WORKERS)
+
+
+def _planned(group: str) -> list[Shot]:
+    shots = [shot for shot in dataset.shots() if shot.group == group]
+    return shots + [Shot(group, "later", "good", number) for number in range(LATER)]
+
+
+def _drawn(shot: Shot) -> list[File]:
+    picture, mask = draw(shot)
+    file = f"{shot.number:03d}.png"
+    if shot.kind != "good":
+        bad, of_mask = (PurePosixPath(folder, shot.kind, file) for folder in ("bad", "masks"))
+        return [File(bad, png(picture)), File(of_mask, png(mask))]
+    if shot.part == "later":
+        return [File(PurePosixPath("darker", file), png(np.rint(LIGHT * picture).astype(np.uint8)))]
+    return [File(PurePosixPath("good" if shot.part == "train" else "unseen", file), png(picture))]
