@@ -1,4 +1,4 @@
-"""The demo's pictures as files, in folders as a camera's would lie: good ones, later ones, defective ones, masks."""
+"""The demo's pictures as files in folders, as a camera's would lie: good, later, defective ones, masks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ def total(group: str) -> int:
 def files(group: str) -> Iterator[list[File]]:
     """All of them, a picture at a time, with its mask where it is defective.
 
-    `good` has those to fit on, `unseen` others of the same light, `darker` others in 90 % of it, `bad/KIND` defective
-    ones and `masks/KIND` their masks: what `jaxsode.datasets.folder` reads as good/ and bad/ with masks.
+    `good` has those to fit on, `unseen` others of the same light, `darker` others in 90 % of it, `bad/KIND`
+    defective ones and `masks/KIND` their masks: what `datasets.folder` reads as good/ and bad/ with masks.
 
     Args:
         group: "object" or "texture", see `dataset.shots`.

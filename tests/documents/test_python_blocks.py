@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there, from the first block to the last, on tiny pictures."""
+"""The documents' Python runs as it stands there, from a page's first block to its last, on tiny pictures."""
 
 import pkgutil
 import re
@@ -7,13 +7,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from documented import DOCS, PAGES, README, blocks, named
 from PIL import Image
 
 from jaxsode import backbones
 from jaxsode.backbones import registry
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 SMALLER = {"(256, 256)": "(32, 48)", "k=100": "k=4"}  # what is changed of them, so that they run at once
 
 
@@ -23,7 +22,7 @@ def _shape(x) -> tuple[int, ...]:
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folders that the README names, and a network without a download."""
+    """The folders that the pages name, and a network without a download."""
     rng = np.random.default_rng(0)
     for name, n in {"good": 11, "new": 3, "more": 9}.items():
         (tmp_path / name / "deeper").mkdir(parents=True)
@@ -38,13 +37,27 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("folders")
-def test_every_block_runs():
+def _run(*pages: Path) -> dict:
+    """All blocks, in one namespace; what they left in it."""
     known: dict = {}
-    for block in BLOCKS:
-        for here, smaller in SMALLER.items():
-            block = block.replace(here, smaller)
-        exec(compile(block, str(README), "exec"), known)
+    for page in pages:
+        for block in blocks(page, "python"):
+            for here, smaller in SMALLER.items():
+                block = block.replace(here, smaller)
+            exec(compile(block, named(page), "exec"), known)
+    return known
+
+
+@pytest.mark.usefixtures("folders")
+def test_the_readme():
+    known = _run(README)
+    assert (known["detector"].size, int(known["detector"].count)) == ((32, 48), 11)
+    assert _shape(known["maps"]) == (3, 32, 48)
+
+
+@pytest.mark.usefixtures("folders")
+def test_the_pages_on_python():
+    known = _run(DOCS / "how-to" / "python.md", DOCS / "how-to" / "algebra.md")
     assert (known["detector"].size, int(known["detector"].count)) == ((32, 48), 11)
     assert known["detector"].method.k == 4
     assert _shape(known["maps"]) == (3, 32, 48)
@@ -61,13 +74,18 @@ def test_every_block_runs():
     assert _shape(known["score"](good, test)) == (3, 8, 12)
 
 
+def test_no_other_page_has_python_that_nothing_runs():
+    run = {README, DOCS / "how-to" / "python.md", DOCS / "how-to" / "algebra.md"}
+    assert {page for page in PAGES if blocks(page, "python")} == run
+
+
 def test_the_first_needs_fewer_than_ten_lines():
-    lines = [line for line in BLOCKS[0].splitlines() if line]
+    lines = [line for line in blocks(README, "python")[0].splitlines() if line]
     assert "anomaly_map" in lines[-1]
     assert len(lines) < 10
 
 
-def test_every_name_in_it_is_there():
-    text = README.read_text(encoding="utf-8")
-    for name in set(re.findall(r"`(jaxsode\.[a-zA-Z_.]+)", text)):
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_name_in_it_is_there(page):
+    for name in set(re.findall(r"`(jaxsode\.[a-zA-Z_.]+)", page.read_text(encoding="utf-8"))):
         assert pkgutil.resolve_name(name) is not None
