@@ -25,13 +25,13 @@ def commands(page: Path) -> list[list[str]]:
     """The command lines in its `sh` blocks, in words, in order: without comments, continued lines as one.
 
     Where a line begins with the letter C, as the results have it for the command above less some options, it
-    stands for a run of the data set with no more than that.
+    stands for a run of the data set with no more than that; and … for what was said above.
     """
     found = []
     for block in blocks(page, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             for command in re.sub(r"(^|\s)#.*", "", line).split("&&"):
-                words = [word.strip("'\"") for word in command.split()]
+                words = [word.strip("'\"") for word in command.split() if word != "…"]
                 if words[:1] == ["C"]:
                     words = ["jaxsode", "run", "--dataset", "kolektor", *words[1:]]
                 found += [words] if words else []

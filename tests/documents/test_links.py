@@ -1,10 +1,13 @@
 """Links between the documents lead somewhere, and the site has every page."""
 
+import pkgutil
 import re
 import tomllib
 
 import pytest
 from documented import DOCS, PAGES, ROOT, named
+
+import jaxsode
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -66,10 +69,6 @@ def test_the_site_lists_every_page_once():
 
 def test_the_reference_names_what_is_there():
     """Also that nothing public of the package's face is missing from it."""
-    import pkgutil
-
-    import jaxsode
-
     pages = (DOCS / "reference").glob("*.md")
     names = {name for page in pages for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)}
     there = [pkgutil.resolve_name(name) for name in names]
