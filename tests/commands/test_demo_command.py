@@ -41,7 +41,7 @@ def test_they_are_the_demos_and_the_same_each_time(tmp_path, capsys, item):
     read = folder.load(data_dir=tmp_path / "parts", size=(256, 256))
     kinds = {shot.kind for shot in dataset.shots() if shot.group == item} - {"good"}
     (split,) = read.splits.values()
-    assert {read.examples[i].name for i in split.train} == {f"good/{i:03d}.png" for i in range(3)}
+    assert {read.examples[i].name for i in split.train} == {f"good/{i:03d}" for i in range(3)}
     defective = [each for each in read.examples if each.defective]
     assert {each.kind for each in defective} == kinds
     masks = _contents(tmp_path / "parts" / "masks")
