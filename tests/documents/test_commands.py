@@ -1,6 +1,8 @@
 """The commands of the README, the tutorial and the how-tos run, on miniatures; all others are parsed."""
 
+import io
 import re
+import subprocess
 import tomllib
 import zipfile
 
@@ -47,7 +49,7 @@ def published_weights(monkeypatch):
 @pytest.fixture
 def world(tmp_path, monkeypatch, published_weights):
     """What the pages call by its name: folders of pictures, a file of weights, data sets as published."""
-    for first, (folder, count) in enumerate({"good": 12, "new": 3, "more": 4}.items()):
+    for first, (folder, count) in enumerate({"good": 12, "new": 3, "more": 4, "unseen": 6}.items()):
         for seed in range(count):
             own_pictures.draw(tmp_path / folder / f"{seed}.png", size=SIZE, seed=100 * first + seed)
     own_pictures.good_and_bad(tmp_path / "DIR", good=8)
@@ -66,11 +68,19 @@ def world(tmp_path, monkeypatch, published_weights):
 
 @pytest.mark.parametrize("page", RUN, ids=named)
 @pytest.mark.usefixtures("world")
-def test_they_run(page, capsys):
+def test_they_run(page, capsys, monkeypatch):
     for words in commands(page):
+        if "|" in words:
+            piped = subprocess.run(
+                " ".join(words[: words.index("|")]), shell=True, check=True, capture_output=True, text=True
+            )
+            monkeypatch.setattr("sys.stdin", io.StringIO(piped.stdout))
+            words = words[words.index("|") + 1 :]
         if words[0] == "jaxsode":
             given = [*words[1:], *MORE.get(words[1], [])]
             assert cli.main(given) == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
+        else:
+            assert words[0] in OTHERS, words
 
 
 class _Parsed(BaseException):

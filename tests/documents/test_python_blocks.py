@@ -74,8 +74,14 @@ def test_the_pages_on_python():
     assert _shape(known["score"](good, test)) == (3, 8, 12)
 
 
+def test_the_table_below_a_block_is_what_it_prints(capsys):
+    page = DOCS / "how-to" / "threshold.md"
+    _run(page)
+    assert f"\n{capsys.readouterr().out}\n" in page.read_text(encoding="utf-8")
+
+
 def test_no_other_page_has_python_that_nothing_runs():
-    run = {README, DOCS / "how-to" / "python.md", DOCS / "how-to" / "algebra.md"}
+    run = {README, *(DOCS / "how-to" / name for name in ("python.md", "algebra.md", "threshold.md"))}
     assert {page for page in PAGES if blocks(page, "python")} == run
 
 
