@@ -66,6 +66,8 @@ def test_the_pages_on_python():
     assert counts == {"updated": 20, "removed": 11, "other": 9, "merged": 20, "blunter": 11}
     assert float(known["blunter"].method.epsilon) == pytest.approx(0.1)
     assert _shape(known["unseen"]) == (11, 32, 48)
+    assert known["calibration"].rank == 11
+    assert list(known["inspected"].defective) == list(known["inspected"].p_values <= 0.1)
     keys = jax.random.split(jax.random.key(0), 4)
     good, test = (
         tuple(jax.random.normal(key, (n, 8 // s, 12 // s, 6)) for key, s in zip(pair, (1, 2), strict=True))
