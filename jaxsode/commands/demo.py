@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from jaxsode.commands.detectors import new_folder
+from jaxsode.commands.detectors import made
 from jaxsode.commands.exits import exit_code
 from jaxsode.commands.progress import Shown
 from jaxsode.datasets.demo import files
@@ -23,7 +23,7 @@ class Demo:
     masks/KIND/ marks.
     """
 
-    directory: Annotated[Path, tyro.conf.Positional]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """A new folder for them."""
     item: Literal["object", "texture"] = "object"
     """What they show: a machined flange, or a twill."""
@@ -44,13 +44,14 @@ def demo(asked: Demo) -> None:
         OutputError: the folder is there already, or can't be written.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    folder = expanded(asked.directory)
     total = files.total(asked.item)
-    with new_folder(folder) as stage, Shown(console) as shown, shown.task("drawing", total) as task:
+    with made(asked.output) as folder, Shown(console) as shown, shown.task("drawing", total) as task:
         for drawn in files.files(asked.item):
             for file in drawn:
-                path = stage.path / file.name
+                path = folder / file.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.content)
             task.advance(1)
-    print(f"{readable(folder)}: {total} pictures in good/, unseen/, darker/ and bad/; masks in masks/")
+    print(
+        f"{readable(expanded(asked.output))}: {total} pictures in good/, unseen/, darker/ and bad/; masks in masks/"
+    )

@@ -24,9 +24,9 @@ def _contents(path):
 
 @pytest.mark.parametrize("item", ["object", "texture"])
 def test_they_are_the_demos_and_the_same_each_time(tmp_path, capsys, item):
-    assert cli.main(["demo", str(tmp_path / "parts"), "--item", item]) == 0
+    assert cli.main(["demo", "--output", str(tmp_path / "parts"), "--item", item]) == 0
     assert str(tmp_path / "parts") in capsys.readouterr().out
-    assert cli.main(["demo", str(tmp_path / "again"), "--item", item]) == 0
+    assert cli.main(["demo", "--output", str(tmp_path / "again"), "--item", item]) == 0
     assert _contents(tmp_path / "parts") == _contents(tmp_path / "again")
     shots = {
         "good/002.png": Shot(item, "train", "good", 2),
@@ -52,7 +52,7 @@ def test_they_are_the_demos_and_the_same_each_time(tmp_path, capsys, item):
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "mine.txt").write_text("mine")
-    assert cli.main(["demo", str(tmp_path / "parts")]) == 2
+    assert cli.main(["demo", "--output", str(tmp_path / "parts")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert str(tmp_path / "parts") in error
@@ -70,5 +70,5 @@ def test_stopped_in_between_nothing_is_left(tmp_path, monkeypatch):
 
     plain = files.draw
     monkeypatch.setattr(files, "draw", stop)
-    assert cli.main(["demo", str(tmp_path / "parts")]) == 130
+    assert cli.main(["demo", "--output", str(tmp_path / "parts")]) == 130
     assert not list(tmp_path.iterdir())
