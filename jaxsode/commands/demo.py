@@ -52,6 +52,5 @@ def demo(asked: Demo) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.content)
             task.advance(1)
-    print(
-        f"{readable(expanded(asked.output))}: {total} pictures in good/, unseen/, darker/ and bad/; masks in masks/"
-    )
+    name = readable(expanded(asked.output))
+    print(f"{name}: {total} pictures in good/, unseen/, darker/ and bad/; masks in masks/")
