@@ -8,6 +8,7 @@ import pytest
 from documented import DOCS, PAGES, ROOT, named
 
 import jaxsode
+from jaxsode import cli
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -68,10 +69,13 @@ def test_the_site_lists_every_page_once():
 
 
 def test_the_reference_names_what_is_there():
-    """Also that nothing public of the package's face is missing from it."""
+    """And lacks nothing of the package's face: what it exports, the algebra's steps, the commands."""
     pages = (DOCS / "reference").glob("*.md")
     names = {name for page in pages for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)}
     there = [pkgutil.resolve_name(name) for name in names]
     assert all(getattr(jaxsode, name) in there or name == "algebra" for name in jaxsode.__all__)
-    steps = {f"jaxsode.algebra.{name.name}" for name in pkgutil.iter_modules(jaxsode.algebra.__path__)}
-    assert steps <= names
+    assert {
+        f"jaxsode.algebra.{step.name}" for step in pkgutil.iter_modules(jaxsode.algebra.__path__)
+    } <= names
+    described = {name.split(".")[2] for name in names if name.startswith("jaxsode.commands.")}
+    assert described - {"options"} == cli.COMMANDS.keys() - {"convert"}  # which has argparse's own help
