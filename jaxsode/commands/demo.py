@@ -19,8 +19,8 @@ from jaxsode.home import expanded, readable
 class Demo:
     """Draw pictures to try the other commands on, the same ones each time, with no download.
 
-    good/ to fit on, unseen/ of the same light, darker/ in 90 % of it, bad/KIND/ with a defect each, which
-    masks/KIND/ marks.
+    good/ to fit on, unseen/ of the same light, warmer/ when the lamp has aged (6 % less blue), bad/KIND/ with
+    a defect each, which masks/KIND/ marks.
     """
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -53,4 +53,4 @@ def demo(asked: Demo) -> None:
                 path.write_bytes(file.content)
             task.advance(1)
     name = readable(expanded(asked.output))
-    print(f"{name}: {total} pictures in good/, unseen/, darker/ and bad/; masks in masks/")
+    print(f"{name}: {total} pictures in good/, unseen/, warmer/ and bad/; masks in masks/")

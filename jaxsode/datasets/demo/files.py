@@ -13,7 +13,7 @@ from . import dataset
 from .dataset import Shot, draw, png
 
 LATER = 60
-LIGHT = 0.9  # of what it was, in the pictures of `darker`
+LIGHT = (1.0, 1.0, 0.94)  # of red, green and blue, by what it was, in the pictures of `warmer`
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def total(group: str) -> int:
 def files(group: str) -> Iterator[list[File]]:
     """All of them, a picture at a time, with its mask where it is defective.
 
-    `good` has those to fit on, `unseen` others of the same light, `darker` others in 90 % of it, `bad/KIND`
-    defective ones and `masks/KIND` their masks: what `datasets.folder` reads as good/ and bad/ with masks.
+    `good` has those to fit on, `unseen` others of the same light, `warmer` others when the lamp has aged,
+    `bad/KIND` defective ones and `masks/KIND` their masks: what `datasets.folder` reads as good/ and bad/.
 
     Args:
         group: "object" or "texture", see `dataset.shots`.
@@ -53,5 +53,5 @@ def _drawn(shot: Shot) -> list[File]:
         bad, of_mask = (PurePosixPath(folder, shot.kind, file) for folder in ("bad", "masks"))
         return [File(bad, png(picture)), File(of_mask, png(mask))]
     if shot.part == "later":
-        return [File(PurePosixPath("darker", file), png(np.rint(LIGHT * picture).astype(np.uint8)))]
+        return [File(PurePosixPath("warmer", file), png(np.rint(picture * np.array(LIGHT)).astype(np.uint8)))]
     return [File(PurePosixPath("good" if shot.part == "train" else "unseen", file), png(picture))]
