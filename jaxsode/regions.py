@@ -85,6 +85,9 @@ def on_original(region: Region, placing: Placing) -> Region:
 def mask_on_original(anomaly_map: np.ndarray, threshold: float, placing: Placing) -> np.ndarray:
     """What is above a threshold, at the original's size: each pixel as the one that it became part of.
 
+    Where the original is the smaller one, a pixel of several of the map's is marked where any is: what is
+    above is never lost.
+
     Args:
         anomaly_map: (height, width) of the resized picture.
         threshold: what is greater is above.
@@ -101,6 +104,8 @@ def mask_on_original(anomaly_map: np.ndarray, threshold: float, placing: Placing
     columns = np.clip(left + (np.arange(x_end - x) + 0.5) / along, left, right - 1).astype(int)
     out = np.zeros(placing.original, bool)
     out[y:y_end, x:x_end] = above[rows][:, columns]
+    marked, at = np.nonzero(above[top:bottom, left:right])
+    out[_middles(marked, down, y, y_end), _middles(at, along, x, x_end)] = True
     return out
 
 
@@ -109,6 +114,10 @@ def _scales(placing: Placing) -> tuple[float, float]:
     top, left, bottom, right = placing.inside
     y, x, y_end, x_end = placing.box
     return (y_end - y) / (bottom - top), (x_end - x) / (right - left)
+
+
+def _middles(places: np.ndarray, scale: float, start: int, end: int) -> np.ndarray:
+    return np.clip(start + (places + 0.5) * scale, start, end - 1).astype(int)
 
 
 def _span(start: int, length: int, scale: float, offset: int, most: int) -> tuple[int, int]:

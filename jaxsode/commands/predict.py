@@ -1,12 +1,16 @@
 """jaxsode predict: scores, p-values, decisions, regions and overlays of pictures."""
 
 import csv
+import itertools
 import json
 import os
+import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,10 +23,10 @@ from jaxsode import datasets
 from jaxsode.commands.detectors import check_new, existing
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
+from jaxsode.commands.progress import Shown
 from jaxsode.datasets.decode import open_picture
 from jaxsode.datasets.listing import listed, read_file
 from jaxsode.datasets.reading import suffixes
-from jaxsode.datasets.workers import in_order
 from jaxsode.drift import Drift
 from jaxsode.errors import ArgumentError, DataError, JaxsodeError, OutputError
 from jaxsode.home import expanded, readable
@@ -31,10 +35,11 @@ from jaxsode.preparation import Placing, Preparation
 from jaxsode.regions import mask_on_original, on_original, regions
 from jaxsode.report.overlay import overlay
 
-COLUMNS = ("picture", "score", "p_value", "decision", "regions", "area", "error")
+COLUMNS = ("picture", "score", "p_value", "decision", "regions", "area", "overlay", "error")
 STILL_S = 1.0
 """How long a file must not have changed before --watch reads it."""
 POLL_S = 0.5
+"""Between looks at what is watched; a batch waits no longer for another name on standard input."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,19 @@ def predict(asked: Predict, console: Console) -> int:
         inspector = Inspector.load(existing(asked.detector), ignored=mask)
     if inspector.why_no_threshold is not None:
         console.print(inspector.why_no_threshold, style="yellow", markup=False)
-    paths = _watched(asked, output) if asked.watch else iter(list(_named(asked.pictures)))
+    paths = _watched(asked, output) if asked.watch else _named(asked.pictures)
     start, done, failed, defects = time.perf_counter(), 0, 0, 0
+
+    def summary() -> str:
+        rate = done / max(time.perf_counter() - start, 1e-9)
+        decided = "" if inspector.calibration is None else f", {defects} defective"
+        where = readable(asked.output)
+        return f"{done} pictures{decided}, {failed} unreadable, {rate:.1f} a second: {where}"
+
     with ExitStack() as stack:
+        stack.enter_context(_noted(summary))
+        shown = stack.enter_context(Shown(console))
+        task = stack.enter_context(shown.task("scoring"))
         rows = stack.enter_context(_Rows(output))
         made = inspector.calibration
         drift = None if made is None else Drift(made.scores, made.threshold)
@@ -125,61 +140,98 @@ def predict(asked: Predict, console: Console) -> int:
                 if drawn is not None and (asked.maps == "all" or (asked.maps == "defective" and defective)):
                     _draw(rows, row, read, drawn, inspector)
                 rows.write(row)
+                task.reach(done, None)
                 if drift is not None and read.error is None:
                     alarm = drift.add(row["score"], defective)
                     if alarm is not None:
                         console.print(alarm, style="yellow", markup=False)
-    seconds = time.perf_counter() - start
-    decided = "" if inspector.calibration is None else f", {defects} defective"
-    console.print(
-        f"{done} pictures{decided}, {failed} unreadable, {done / max(seconds, 1e-9):.1f} a second: "
-        f"{readable(asked.output)}",
-        markup=False,
-    )
+    console.print(summary(), markup=False)
     return failed
 
 
-def _named(pictures: Sequence[Path]) -> Iterator[Path]:
-    """Each file's path, as it was given; what a folder holds with the folder before it."""
-    known = suffixes()
+@contextmanager
+def _noted(summary: Callable[[], str]) -> Iterator[None]:
+    """What was done until a signal came, with the word of the signal: the rows are there."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            error.add_note(summary())
+        raise
+
+
+def _named(pictures: Sequence[Path]) -> Iterator[Path | None]:
+    """Each file's path, as it was given; what a folder holds with the folder before it.
+
+    What is named is looked at before anything is scored; standard input is read as its names come, None
+    where none has come for a moment.
+    """
+    from_input = False
+    named: list[list[Path] | None] = []
     for given in pictures:
-        if str(given) == "-":
-            for line in sys.stdin:
-                if name := line.rstrip("\n"):
-                    yield Path(name)
-            continue
-        path = expanded(given)
-        if path.is_dir():
-            inside = [given / n for n in listed(path).names if Path(n).suffix.lower() in known]
-            if not inside:
-                raise DataError(f"{readable(given)} has no pictures: name a folder that has, or files")
-            yield from inside
-        elif path.exists():
-            yield given
+        if str(given) != "-":
+            named.append(_at(given))
+        elif from_input:
+            raise ArgumentError("- is given twice: standard input is read once")
         else:
-            raise DataError(f"{readable(given)} does not exist: name pictures or folders")
+            from_input = True
+            named.append(None)
+    return itertools.chain.from_iterable(_from_input() if paths is None else paths for paths in named)
+
+
+def _at(given: Path) -> list[Path]:
+    path = expanded(given)
+    if not path.exists():
+        raise DataError(f"{readable(given)} does not exist: name pictures or folders")
+    if not path.is_dir():
+        return [given]
+    known = suffixes()
+    inside = [given / name for name in listed(path).names if Path(name).suffix.lower() in known]
+    if not inside:
+        raise DataError(f"{readable(given)} has no pictures: name a folder that has, or files")
+    return inside
+
+
+def _from_input() -> Iterator[Path | None]:
+    """Names as they come; as bytes, for a name need not be text."""
+    try:
+        stream = sys.stdin.fileno()
+    except OSError:  # no file's, as in a notebook: nobody waits for more
+        yield from (Path(name) for name in sys.stdin.read().splitlines() if name)
+        return
+    rest = b""
+    while True:
+        if not select.select([stream], [], [], POLL_S)[0]:
+            yield None
+            continue
+        more = os.read(stream, 1 << 16)
+        *lines, rest = (rest + (more or b"\n")).split(b"\n")
+        yield from (Path(os.fsdecode(line)) for line in (line.rstrip(b"\r") for line in lines) if line)
+        if not more:
+            return
 
 
 def _watched(asked: Predict, output: Path) -> Iterator[Path | None]:
     """Each picture of the folders once it is whole; None where nothing has come for a moment."""
     known = suffixes()
-    seen: dict[Path, tuple[int, int]] = {}
+    own = output.resolve()
+    seen: dict[Path, tuple[tuple[int, int], float]] = {}
     done: dict[Path, tuple[int, int]] = {}
     while True:
-        now, ready = time.time_ns(), []
+        now, ready = time.monotonic(), []  # of this machine: a file server's clock may be another
         for folder in asked.pictures:
             for name in listed(expanded(folder)).names:
                 path = folder / name
-                if Path(name).suffix.lower() not in known or output in expanded(path).parents:
+                if Path(name).suffix.lower() not in known or own in expanded(path).resolve().parents:
                     continue
                 try:
                     status = expanded(path).stat()
                 except OSError:
                     continue  # gone again: nothing to score
                 state = (status.st_size, status.st_mtime_ns)
-                still = now - status.st_mtime_ns >= STILL_S * 1e9 and seen.get(path) == state
-                seen[path] = state
-                if still and done.get(path) != state:
+                if path not in seen or seen[path][0] != state:
+                    seen[path] = state, now
+                if now - seen[path][1] >= STILL_S and done.get(path) != state:
                     done[path] = state
                     ready.append(path)
         yield from ready
@@ -188,24 +240,28 @@ def _watched(asked: Predict, output: Path) -> Iterator[Path | None]:
 
 
 def _batches(paths: Iterator[Path | None], inspector: Inspector, asked: Predict) -> Iterator[list[_Read]]:
-    """Decoded ahead by threads, as many as are computed at once; what was watched is not waited for."""
+    """Decoded ahead by threads, as many as are computed at once; None waits for no more."""
     preparation = inspector.detector.preparation or Preparation(upright=True)
     size = inspector.detector.size
 
-    def read(path: Path | None) -> _Read | None:
-        return None if path is None else _decoded(path, preparation, size)
-
-    workers = datasets.pipeline.WORKERS
-    ahead = 0 if asked.watch else asked.batch_size
     batch: list[_Read] = []
-    for one in in_order(read, paths, workers=workers, ahead=ahead):
-        if one is not None:
-            batch.append(one)
-        if len(batch) == asked.batch_size or (one is None and batch):
-            yield _padded_to(batch, asked.batch_size)
-            batch = []
-    if batch:
-        yield _padded_to(batch, asked.batch_size)
+    pending: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(datasets.pipeline.WORKERS, thread_name_prefix="jaxsode") as pool:
+        try:
+            for path in itertools.chain(paths, [None]):
+                if path is not None:
+                    pending.append(pool.submit(_decoded, path, preparation, size))
+                while pending and (path is None or len(pending) > asked.batch_size):
+                    batch.append(pending.popleft().result())
+                    if len(batch) == asked.batch_size:
+                        yield batch
+                        batch = []
+                if path is None and batch:
+                    yield _padded_to(batch, asked.batch_size)
+                    batch = []
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _padded_to(batch: list[_Read], rows: int) -> list[_Read]:
@@ -230,8 +286,8 @@ def _scored(
     if any(read.prepared is not None for read in reads):
         got = inspector(np.stack([blank if read.prepared is None else read.prepared for read in reads]))
     for i, read in enumerate(reads):
-        if read == _PADDING or (read.prepared is None and read.error is None):
-            continue
+        if read.prepared is None and read.error is None:
+            continue  # padding
         row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"picture": readable(read.path), "error": read.error}
         if read.prepared is None or read.original is None or got is None:
             yield read, row, None
@@ -252,9 +308,6 @@ def _scored(
         yield read, row, shown
 
 
-_PADDING = _Read(Path())
-
-
 def _placing(read: _Read, inspector: Inspector) -> Placing:
     assert read.original is not None
     preparation = inspector.detector.preparation or Preparation(upright=True)
@@ -271,12 +324,12 @@ def _draw(
     preparation = inspector.detector.preparation or Preparation(upright=True)
     grown = preparation.restored(anomaly_map, placing.original)
     threshold = None if inspector.calibration is None else inspector.calibration.threshold
-    k = inspector.detector.W.shape[1]
+    above = None if threshold is None else mask_on_original(anomaly_map, threshold, placing)
     name = rows.name(row["picture"])
-    drawn = overlay(read.original, grown, k, threshold=threshold)
-    rows.picture(f"overlays/{name}.png", Image.fromarray(drawn))
-    if threshold is not None:
-        above = mask_on_original(anomaly_map, threshold, placing)
+    row["overlay"] = f"overlays/{name}.png"
+    drawn = overlay(read.original, grown, inspector.detector.W.shape[1], above=above)
+    rows.picture(row["overlay"], Image.fromarray(drawn))
+    if above is not None:
         rows.picture(f"masks/{name}.png", Image.fromarray(above.astype(np.uint8) * 255))
 
 
@@ -285,7 +338,7 @@ class _Rows:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set()
 
     def __enter__(self) -> "_Rows":
         try:
@@ -305,19 +358,29 @@ class _Rows:
     def name(self, picture: str) -> str:
         """A file's name for a picture, no two alike."""
         flat = os.path.splitext(picture.replace(os.sep, "-").lstrip("-."))[0][-150:] or "picture"
-        times = self._names.get(flat, 0)
-        self._names[flat] = times + 1
-        return flat if not times else f"{flat}-{times}"
+        tried = itertools.chain([flat], (f"{flat}-{i}" for i in itertools.count(1)))
+        name = next(name for name in tried if name.lower() not in self._names)
+        self._names.add(name.lower())  # where case makes no difference, too
+        return name
 
     def picture(self, name: str, image: Any) -> None:
         path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        image.save(path, compress_level=3)
+        with self._writing():
+            path.parent.mkdir(exist_ok=True)
+            image.save(path, compress_level=3)
 
     def write(self, row: dict[str, Any]) -> None:
         boxes = row["regions"]
         short = row | {"regions": None if boxes is None else json.dumps(boxes)}
-        self._table.writerow(["" if short[name] is None else short[name] for name in COLUMNS])
-        self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._csv.flush()
-        self._lines.flush()
+        with self._writing():
+            self._table.writerow(["" if short[name] is None else short[name] for name in COLUMNS])
+            self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._csv.flush()
+            self._lines.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{readable(self._folder)} can't be written: {error.strerror}") from error

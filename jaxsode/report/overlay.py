@@ -36,6 +36,7 @@ def overlay(
     k: int,
     *,
     threshold: float | None = None,
+    above: np.ndarray | None = None,
     colours: str = "jet",
 ) -> np.ndarray:
     """The picture with its heat map over it, half and half.
@@ -45,6 +46,7 @@ def overlay(
         anomaly_map: (height, width) distances; what is NaN isn't judged, and greyed.
         k: embedding size, of the scale.
         threshold: what is above it is outlined, white within black; None outlines nothing.
+        above: (height, width) bool, what is outlined where it is known already, as of a map that was resized.
         colours: one of `COLOUR_MAPS`.
 
     Returns:
@@ -52,8 +54,9 @@ def overlay(
     """
     picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
     drawn = ((picture.astype(np.uint16) + heat(anomaly_map, k, colours=colours)) // 2).astype(np.uint8)
-    if threshold is not None:
+    if above is None and threshold is not None:
         above = np.nan_to_num(anomaly_map, nan=-1.0) > threshold
+    if above is not None:
         square = np.ones((3, 3))
         edge = np.asarray(ndimage.binary_dilation(above, square), bool) & ~above
         around = np.asarray(ndimage.binary_dilation(edge, square), bool) & ~edge & ~above
