@@ -52,9 +52,9 @@ def _wait(until, seconds=90):
         time.sleep(0.1)
 
 
-def _started(*arguments, cwd=None, **pipes):
+def _started(*arguments, cwd=None, stdin=None):
     command = [sys.executable, "-m", "jaxsode.cli", "predict", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, **pipes)
+    return subprocess.Popen(command, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE)
 
 
 def test_each_picture_has_an_overlay_of_its_own(fitted, good, tmp_path):
