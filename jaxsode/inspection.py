@@ -97,7 +97,14 @@ class Inspector:
         Raises:
             ArgumentError: see `Detector.anomaly_map`.
         """
-        maps = np.asarray(self.detector.anomaly_map(pictures, ignored=self.ignored))
+        return self.of_maps(np.asarray(self.detector.anomaly_map(pictures, ignored=self.ignored)))
+
+    def of_maps(self, maps: np.ndarray) -> Inspected:
+        """The same of maps that this detector made, with this `ignored`.
+
+        Args:
+            maps: (N, height, width).
+        """
         scores = self.scores(maps)
         if self.calibration is None:
             return Inspected(maps, scores, None, None)

@@ -10,6 +10,7 @@ Ray is an extra: `pip install jaxsode[ray]`.
 import io
 import tarfile
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import numpy as np
 
 from jaxsode import backbones
 from jaxsode.backbones.protocol import Backbone
+from jaxsode.datasets import Dataset
 from jaxsode.datasets.decode import open_picture
 from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError, JaxsodeError
@@ -73,6 +75,46 @@ class Files:
         return pixels if self.channels == 3 else pixels[..., None]
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Pictures that are decoded already.
+
+    Attributes:
+        pictures: (n, height, width, C) uint8, computed at once.
+    """
+
+    pictures: np.ndarray
+
+    def batches(self) -> Iterator[tuple[np.ndarray, int]]:
+        """All of them."""
+        yield self.pictures, len(self.pictures)
+
+
+class Chunks(Sequence[Files]):
+    """Pictures of a data set in chunks, whose files are read when a chunk is asked for.
+
+    Args:
+        dataset: of them.
+        parts: for each chunk its pictures, as indices into `dataset.examples`.
+        size: (height, width) that they are resized to.
+        batch_size: pictures computed at once.
+    """
+
+    def __init__(
+        self, dataset: Dataset, parts: Sequence[Sequence[int]], *, size: tuple[int, int], batch_size: int
+    ):
+        self._dataset = dataset
+        self._parts = parts
+        self._options = (dataset.channels, size, dataset.preparation, batch_size)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, which: Any, /) -> Any:
+        encoded = tuple(self._dataset.records[index]["picture"] for index in self._parts[which])
+        return Files(encoded, *self._options)
+
+
 class Workers:
     """A context in which Ray's workers are at hand.
 
@@ -98,11 +140,14 @@ class Workers:
         elif self._number is not None:
             where["num_cpus"] = self._number
         try:
-            self._ray.init(log_to_driver=False, logging_level="ERROR", **where)
+            with warnings.catch_warnings():
+                # Ray's own processes are begun by fork and exec at once, which JAX's threads don't mind.
+                warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+                self._ray.init(log_to_driver=False, logging_level="ERROR", **where)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             says = (str(error).splitlines() or [""])[0]
             raise ArgumentError(
-                f"no Ray at {self._address} ({says}): start one, or leave the address away"
+                f"no Ray at {self._address} ({says}): start one, or leave its address away"
             ) from error
         self.number = self._number or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
         return self
@@ -116,6 +161,8 @@ class Workers:
         backbone: Backbone,
         method: Method,
         *,
+        size: tuple[int, int],
+        pictures: int,
         progress: Callable[[int], None],
     ) -> Detector:
         """`Detector.fit` of all pictures.
@@ -124,6 +171,8 @@ class Workers:
             chunks: of them.
             backbone: one of this package's.
             method: see `Method`; nothing of it may be "auto", nor scale the layers, which want all pictures.
+            size: (height, width) of the pictures.
+            pictures: N.
             progress: called with how many pictures were just done.
 
         Raises:
@@ -133,26 +182,25 @@ class Workers:
         method = of_backbone(method, backbone)
         if method.automatic or method.scale != "none":
             raise ArgumentError(
-                "'auto' and --scale want all pictures at one place: give --epsilon as a share, 5%, and no --scale, "
-                "or leave --ray away"
+                "'auto' and --scale want all pictures at one place: give --epsilon as a share, 5%, and no "
+                "--scale, or leave --ray away"
             )
-        F, N = sum(backbone.channels), sum(len(chunk.encoded) for chunk in chunks)
-        method, needs = resolved(method, F, N)
+        F = sum(backbone.channels)
+        method, needs = resolved(method, F, pictures)
         if needs == "pictures":
             raise ArgumentError(f"precision {method.precision!r} keeps no sums to merge: choose another")
         spec = self._ray.put(_spec(backbone))
         pool = _Pool(self._ray, self.number, _Partial, (spec, method, needs))
-        for i, count in pool.gathered(chunks):
+        for count in pool.gathered(chunks):
             progress(count)
-            del i
         state = pool.merged()
         W = method.matrix(F)
-        return Detector.of_statistics(state, backbone, W, method, size=chunks[0].size)
+        return Detector.of_statistics(state, backbone, W, method, size=size)
 
     def maps(
         self,
         detector: Detector,
-        chunks: Iterable[Files],
+        chunks: Iterable[Files | Prepared],
         *,
         ignored: np.ndarray | None,
         groups: Sequence[Sequence[int]] | None = None,
@@ -191,17 +239,17 @@ class _Pool:
         self._make = lambda: ray.remote(kind).options(num_cpus=1, max_restarts=0).remote(*arguments)
         self._workers = [self._make() for _ in range(number)]
         self._has: list[set[int]] = [set() for _ in range(number)]
-        self._chunks: dict[int, Any] = {}
+        self._chunks: Any = {}
         self._deaths = 0
 
-    def gathered(self, chunks: Sequence[Files]) -> Iterator[tuple[int, int]]:
-        """Deal out chunks that workers add to their part; yields each and its pictures, the first time."""
-        self._chunks = dict(enumerate(chunks))
+    def gathered(self, chunks: Sequence[Files]) -> Iterator[int]:
+        """Deal out chunks that workers add to their part; yields how many pictures each has, once."""
+        self._chunks = chunks
         told: set[int] = set()
-        for i, count in self._dealt(deque(self._chunks)):
+        for i, count in self._dealt(deque(range(len(chunks)))):
             if i not in told:
                 told.add(i)
-                yield i, count
+                yield count
 
     def merged(self) -> Any:
         """The parts of all workers, merged in a tree; what died on the way is gathered again."""
@@ -220,7 +268,7 @@ class _Pool:
                 self._has[a] |= self._has[b]
                 self._has[b] = set()
                 self._ray.get(self._workers[b].clear.remote())
-            left = set(self._chunks) - set().union(*self._has)
+            left = set(range(len(self._chunks))) - set().union(*self._has)
             for _ in self._dealt(deque(sorted(left))):
                 pass
         return jax.tree.map(jnp.asarray, self._ray.get(self._workers[holders[0]].part.remote()))
@@ -351,7 +399,7 @@ class _Scorer:
             detector = Detector.load(Path(folder) / "detector", keep_moments=left_out)
         self._inspector = Inspector(detector, ignored=ignored)
 
-    def do(self, given: tuple[Files, Sequence[int] | None]) -> np.ndarray | JaxsodeError:
+    def do(self, given: tuple[Files | Prepared, Sequence[int] | None]) -> np.ndarray | JaxsodeError:
         """The maps of pictures, or what is wrong with them."""
         files, groups = given
         detector, ignored = self._inspector.detector, self._inspector.ignored
@@ -403,8 +451,8 @@ def _backbone(spec: dict[str, Any]) -> Backbone:
 
 def _ray() -> ModuleType:
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ArgumentError("--ray wants the package ray: pip install 'jaxsode[ray]'") from error
     return ray

@@ -1,7 +1,7 @@
 """jaxsode calibrate: a threshold from unseen good pictures, or anew from those that were fitted on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +15,10 @@ from jaxsode.commands import loading
 from jaxsode.commands.detectors import PAGE, Fitted, existing
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
+from jaxsode.commands.options import Several, with_address
 from jaxsode.commands.progress import Shown
 from jaxsode.commands.threshold import left_out, said, write_page
+from jaxsode.datasets import batches
 from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.home import readable
@@ -52,12 +54,13 @@ class Calibrate:
     """A picture that is white where nothing matters; by default nothing is ignored."""
     batch_size: int = 8
     """Pictures computed at once."""
+    several: tyro.conf.OmitArgPrefixes[Several] = field(default_factory=Several)
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode calibrate") -> int:
     """Run the command; returns its exit code, see `exit_code`."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    return exit_code(lambda: calibrate(tyro.cli(Calibrate, prog=prog, args=arguments), console))
+    return exit_code(lambda: calibrate(tyro.cli(Calibrate, prog=prog, args=with_address(arguments)), console))
 
 
 def calibrate(asked: Calibrate, console: Console) -> Calibration:
@@ -124,7 +127,7 @@ def _left_out(
     if asked.group is None:
         good = replace(good, pictures=fitted.pictures)
     features = good.features(detector.backbone, size=detector.size, batch_size=asked.batch_size)
-    with shown.task("leaving each out", len(good.indices)) as task:
+    with asked.several.workers() as workers, shown.task("leaving each out", len(good.indices)) as task:
         found = left_out(
             detector,
             good,
@@ -133,6 +136,7 @@ def _left_out(
             ignored=mask,
             excluded=len(fitted.excluded),
             advance=task.advance,
+            workers=workers,
         )
     write_page(folder, detector, good, features, found, fitted)
     return found.calibration
@@ -160,10 +164,17 @@ def _unseen(
 def _scores(
     asked: Calibrate, inspector: Inspector, dataset: Any, indices: Sequence[int], shown: Shown
 ) -> Iterator[np.ndarray]:
-    from jaxsode.datasets import batches
-
     size = inspector.detector.size
-    with shown.task("scoring", len(indices)) as task:
+    with asked.several.workers() as workers, shown.task("scoring", len(indices)) as task:
+        if workers is not None:
+            from jaxsode.remote import CHUNK, Chunks
+
+            parts = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+            chunks = Chunks(dataset, parts, size=size, batch_size=asked.batch_size)
+            for maps in workers.maps(inspector.detector, chunks, ignored=inspector.ignored):
+                yield inspector.scores(maps)
+                task.advance(len(maps))
+            return
         for batch in batches(dataset, indices, batch_size=asked.batch_size, size=size):
             yield inspector(batch.pictures).scores[: batch.valid]
             task.advance(batch.valid)

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -15,7 +15,7 @@ from jaxsode.commands import loading
 from jaxsode.commands.detectors import Fitted, Picture, by_name, check_new, existing, made
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
-from jaxsode.commands.options import Network
+from jaxsode.commands.options import Network, Several, with_address
 from jaxsode.commands.progress import Shown
 from jaxsode.commands.threshold import left_out, said, write_page
 from jaxsode.detector import Detector
@@ -26,6 +26,9 @@ from jaxsode.experiment.plan import FEW, Request, complete
 from jaxsode.experiment.record import Stopwatch, peak_memory
 from jaxsode.home import expanded, readable
 from jaxsode.method import Method
+
+if TYPE_CHECKING:
+    from jaxsode.remote import Workers
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Fit:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for the detector, which isn't there yet; with --exclude it may be one to take pictures from."""
     network: tyro.conf.OmitArgPrefixes[Network]
+    several: tyro.conf.OmitArgPrefixes[Several] = field(default_factory=Several)
     false_alarm_rate: float = 0.01
     """The fraction of good pictures that may be called defective."""
     exclude: tuple[str, ...] = ()
@@ -80,7 +84,8 @@ class Fit:
 def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode fit") -> int:
     """Run the command; returns its exit code, see `exit_code`."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    return exit_code(lambda: fit(tyro.cli(Fit, prog=prog, args=arguments), console))
+    given = with_address(arguments)
+    return exit_code(lambda: fit(tyro.cli(Fit, prog=prog, args=given), console))
 
 
 def fit(asked: Fit, console: Console) -> Path:
@@ -104,7 +109,7 @@ def fit(asked: Fit, console: Console) -> Path:
     check_new(folder)
     shard = None if asked.shard is None else loading.shard_of(asked.shard)
     plan = complete(_request(asked))
-    with Stopwatch() as stopwatch, Shown(console) as shown:
+    with Stopwatch() as stopwatch, Shown(console) as shown, asked.several.workers() as workers:
         with loading.another_backbone_named(plan):
             backbone, weights = loading.backbone(plan, shown)
         plan.check(backbone)
@@ -144,10 +149,10 @@ def fit(asked: Fit, console: Console) -> Path:
         experiment = Experiment(features, stopwatch, memory)
         console.print(experiment.takes_whole(method, len(good.indices)), markup=False)
         start = time.perf_counter()
-        if shard is None:
+        if shard is None and workers is None:
             with shown.task("features", len(good.indices)) as task:
                 loading.fits_twice(features, good.indices, task.advance)
-        detector = _fitted(features, good, method, size, shown)
+        detector = _fitted(features, good, method, size, shown, workers)
         seconds = {"fit": time.perf_counter() - start}
         fitted = Fitted(
             good.pictures,
@@ -161,7 +166,7 @@ def fit(asked: Fit, console: Console) -> Path:
                 "shards": None if shard is None else [asked.shard],
             },
         )
-        _write(asked, detector, good, features, fitted, mask, shown, console, again=False)
+        _write(asked, detector, good, features, fitted, mask, shown, console, workers, again=False)
     if "note" in weights:
         console.print(weights["note"], style="yellow")
     return folder
@@ -176,6 +181,7 @@ def _write(
     mask: Any,
     shown: Shown,
     console: Console,
+    workers: "Workers | None",
     *,
     again: bool,
 ) -> None:
@@ -191,6 +197,7 @@ def _write(
                 ignored=mask,
                 excluded=len(fitted.excluded),
                 advance=task.advance,
+                workers=workers,
             )
         fitted.about["seconds"]["threshold"] = time.perf_counter() - start
     fitted.about["peak_memory"] = peak_memory()["process_peak"]
@@ -243,22 +250,37 @@ def _exclude(asked: Fit, folder: Path, console: Console) -> Path:
         features = rest.features(detector.backbone, size=detector.size, batch_size=batch)
         excluded: tuple[Picture, ...] = (*fitted.excluded, *out.pictures)
         record = Fitted(rest.pictures, excluded, fitted.about)
-        _write(asked, detector, rest, features, record, mask, shown, console, again=True)
+        with asked.several.workers() as workers:
+            _write(asked, detector, rest, features, record, mask, shown, console, workers, again=True)
     return folder
 
 
 def _fitted(
-    features: Features, good: loading.Good, method: Any, size: tuple[int, int], shown: Shown
+    features: Features,
+    good: loading.Good,
+    method: Method,
+    size: tuple[int, int],
+    shown: Shown,
+    workers: "Workers | None",
 ) -> Detector:
+    N = len(good.indices)
+    if workers is not None:
+        from jaxsode.remote import CHUNK, Chunks
+
+        parts = [good.indices[i : i + CHUNK] for i in range(0, N, CHUNK)]
+        chunks = Chunks(good.dataset, parts, size=size, batch_size=features.batch_size)
+        options = {"size": size, "pictures": N}
+        with shown.task("fitting", N) as task:
+            fitted = workers.fit(chunks, features.backbone, method, progress=task.advance, **options)
+        return replace(fitted, preparation=good.dataset.preparation)
+
     def counted(task: Any) -> Any:
         for maps, valid in features.batches(good.indices):
             yield maps, valid
             task.advance(valid)
 
-    with shown.task("fitting", len(good.indices)) as task:
-        fitted = Detector.fit_features(
-            counted(task), features.backbone, method, size=size, pictures=len(good.indices)
-        )
+    with shown.task("fitting", N) as task:
+        fitted = Detector.fit_features(counted(task), features.backbone, method, size=size, pictures=N)
     return replace(fitted, preparation=good.dataset.preparation)
 
 
@@ -295,7 +317,7 @@ def _by_default(asked: Fit) -> bool:
 
 
 def _options(asked: Fit) -> dict[str, Any]:
-    left = ("good", "output", "network", "exclude")
+    left = ("good", "output", "network", "several", "exclude")
     own = {name: value for name, value in (vars(asked) | vars(asked.network)).items() if name not in left}
     return {name: readable(value) if isinstance(value, Path) else value for name, value in own.items()}
 
@@ -303,7 +325,7 @@ def _options(asked: Fit) -> dict[str, Any]:
 def _refuse_new_settings(asked: Fit) -> None:
     """An exclusion changes no setting of a detector that is there."""
     plain = Fit(asked.good, asked.output, Network())
-    kept = ("exclude", "false_alarm_rate", "ignore_mask", "batch_size", "memory_gb")
+    kept = ("exclude", "false_alarm_rate", "ignore_mask", "batch_size", "memory_gb", "several")
     for name, value in vars(plain).items():
         if name not in kept and getattr(asked, name) != value:
             option = "a network" if name == "network" else f"--{name.replace('_', '-')}"

@@ -1,16 +1,22 @@
 """Groups of options that commands share: the data, the network, the method, the machine, the output."""
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from jaxsode import datasets, report
+from jaxsode.errors import ArgumentError
 from jaxsode.experiment.plan import CHOSEN, PRESETS
 from jaxsode.metrics import PICTURE_SCORES
+
+if TYPE_CHECKING:
+    from jaxsode.remote import Workers
 
 
 def _one_of(names: Iterable[str]) -> Any:
@@ -121,6 +127,42 @@ class Methods:
         """Whether nothing was asked for that a preset has."""
         given = (self.preset, self.precision, self.pooling, self.align, self.scale, self.epsilon)
         return self.method == ("gaussian",) and all(each is None for each in given)
+
+
+@dataclass(frozen=True)
+class Several:
+    """More machines than one."""
+
+    ray: str | None = None
+    """Deal the work out to Ray's workers (extra ray): --ray starts them here, --ray ADDRESS finds others."""
+    ray_workers: int | None = None
+    """How many; by default one for each CPU that Ray has."""
+
+    @contextmanager
+    def workers(self) -> Iterator["Workers | None"]:
+        """Ray's workers, where they were asked for."""
+        if self.ray is None:
+            if self.ray_workers is not None:
+                raise ArgumentError("--ray-workers is for --ray: add it")
+            yield None
+            return
+        from jaxsode.remote import Workers
+
+        with Workers(self.ray, self.ray_workers) as found:
+            yield found
+
+
+def with_address(arguments: Sequence[str] | None) -> list[str]:
+    """Arguments in which --ray without an address has that of a Ray which is started here.
+
+    Args:
+        arguments: of a command; by default the process's own.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for i, argument in enumerate(given):
+        if argument == "--ray" and (i + 1 == len(given) or given[i + 1].startswith("-")):
+            given[i] = "--ray=local"
+    return given
 
 
 @dataclass(frozen=True)

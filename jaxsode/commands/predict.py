@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -23,6 +23,7 @@ from jaxsode import datasets
 from jaxsode.commands.detectors import check_new, existing
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
+from jaxsode.commands.options import Several, with_address
 from jaxsode.commands.progress import Shown
 from jaxsode.datasets.decode import open_picture
 from jaxsode.datasets.listing import listed, read_file
@@ -34,6 +35,9 @@ from jaxsode.inspection import Inspected, Inspector
 from jaxsode.preparation import Placing, Preparation
 from jaxsode.regions import mask_on_original, on_original, regions
 from jaxsode.report.overlay import overlay
+
+if TYPE_CHECKING:
+    from jaxsode.remote import Workers
 
 COLUMNS = ("picture", "score", "p_value", "decision", "regions", "area", "overlay", "error")
 STILL_S = 1.0
@@ -65,6 +69,7 @@ class Predict:
     """Follow the folders: score what comes, once it is no longer written to, until SIGINT or SIGTERM."""
     batch_size: int = 8
     """Pictures computed at once."""
+    several: tyro.conf.OmitArgPrefixes[Several] = field(default_factory=Several)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +86,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "jaxsode predict
     """Run the command; returns its exit code, see `exit_code`; 1 where a picture couldn't be read."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     failed: list[int] = []
-    code = exit_code(lambda: failed.append(predict(tyro.cli(Predict, prog=prog, args=arguments), console)))
+    given = with_address(arguments)
+    code = exit_code(lambda: failed.append(predict(tyro.cli(Predict, prog=prog, args=given), console)))
     return code or int(any(failed))
 
 
@@ -105,6 +111,8 @@ def predict(asked: Predict, console: Console) -> int:
         raise ArgumentError("there is nothing to score: name pictures or folders")
     if asked.watch and not all(expanded(path).is_dir() for path in asked.pictures):
         raise ArgumentError("--watch follows folders: name folders alone")
+    if asked.watch and asked.several.ray is not None:
+        raise ArgumentError("--watch waits for single pictures, which --ray is not for: leave one away")
     output = expanded(asked.output)
     check_new(output)
     inspector = Inspector.load(existing(asked.detector))
@@ -124,14 +132,15 @@ def predict(asked: Predict, console: Console) -> int:
         return f"{done} pictures{decided}, {failed} unreadable, {rate:.1f} a second: {where}"
 
     with ExitStack() as stack:
+        workers = stack.enter_context(asked.several.workers())
         stack.enter_context(_noted(summary))
         shown = stack.enter_context(Shown(console))
         task = stack.enter_context(shown.task("scoring"))
         rows = stack.enter_context(_Rows(output))
         made = inspector.calibration
         drift = None if made is None else Drift(made.scores, made.threshold)
-        for reads in _batches(paths, inspector, asked):
-            for read, row, drawn in _scored(reads, inspector):
+        for reads, got in _inspected(_batches(paths, inspector, asked), inspector, workers):
+            for read, row, drawn in _scored(reads, got, inspector):
                 done, failed = done + 1, failed + (read.error is not None)
                 if read.error is not None:
                     console.print(f"error: {read.error}", style="red", markup=False)
@@ -277,14 +286,37 @@ def _decoded(path: Path, preparation: Preparation, size: tuple[int, int]) -> _Re
         return _Read(path, error=str(error))
 
 
+def _inspected(
+    batches: Iterator[list[_Read]], inspector: Inspector, workers: "Workers | None"
+) -> Iterator[tuple[list[_Read], Inspected | None]]:
+    """Each batch and what came of it, here or by Ray's workers; nothing of one without a picture."""
+    blank = np.zeros((*inspector.detector.size, 3), np.uint8)
+
+    def stacked(reads: list[_Read]) -> np.ndarray:
+        return np.stack([blank if read.prepared is None else read.prepared for read in reads])
+
+    if workers is None:
+        for reads in batches:
+            some = any(read.prepared is not None for read in reads)
+            yield reads, inspector(stacked(reads)) if some else None
+        return
+    from jaxsode.remote import Prepared
+
+    sent: deque[list[_Read]] = deque()
+
+    def given() -> Iterator[Prepared]:
+        for reads in batches:
+            sent.append(reads)
+            yield Prepared(stacked(reads))
+
+    for maps in workers.maps(inspector.detector, given(), ignored=inspector.ignored):
+        yield sent.popleft(), inspector.of_maps(maps)
+
+
 def _scored(
-    reads: Sequence[_Read], inspector: Inspector
+    reads: Sequence[_Read], got: Inspected | None, inspector: Inspector
 ) -> Iterator[tuple[_Read, dict[str, Any], np.ndarray | None]]:
     """Each picture with its row, and its map where it has one."""
-    blank = np.zeros((*inspector.detector.size, 3), np.uint8)
-    got: Inspected | None = None
-    if any(read.prepared is not None for read in reads):
-        got = inspector(np.stack([blank if read.prepared is None else read.prepared for read in reads]))
     for i, read in enumerate(reads):
         if read.prepared is None and read.error is None:
             continue  # padding

@@ -3,10 +3,10 @@
 import heapq
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from jaxsode.experiment.record import peak_memory
 from jaxsode.inspection import Inspector
 from jaxsode.report.overlay import overlay
 from jaxsode.report.page import Story, Tile, page
+
+if TYPE_CHECKING:
+    from jaxsode.remote import Workers
 
 WORST, EXAMPLES = 12, 4
 """Pictures that the page shows."""
@@ -54,6 +57,7 @@ def left_out(
     ignored: np.ndarray | None,
     excluded: int,
     advance: Callable[[int], None],
+    workers: "Workers | None" = None,
 ) -> LeftOut:
     """Score the fitted pictures, each as if it had not been fitted on, those of a group together.
 
@@ -65,6 +69,7 @@ def left_out(
         ignored: see `Inspector`.
         excluded: how many were taken out by name.
         advance: called with how many were just done.
+        workers: Ray's, that score in this one's place.
     """
     inspector = Inspector(detector, ignored=ignored)
     numbers = grouped(good.pictures)
@@ -72,8 +77,12 @@ def left_out(
     worst: list[tuple[float, int, np.ndarray]] = []
     shown: dict[int, np.ndarray] = {}
     examples = {i * len(numbers) // EXAMPLES for i in range(EXAMPLES)}
-    batches = features.batches(good.indices)
-    for maps in detector.leave_one_out_of_features(batches, groups=numbers, ignored=ignored):
+    if workers is None:
+        batches = features.batches(good.indices)
+        found = detector.leave_one_out_of_features(batches, groups=numbers, ignored=ignored)
+    else:
+        found = _by(workers, detector, good, features, numbers, ignored)
+    for maps in found:
         for score, one in zip(inspector.scores(maps), maps, strict=True):
             place = len(scores)
             scores.append(float(score))
@@ -98,6 +107,31 @@ def left_out(
     )
     mean = np.round(total / len(scores)).astype(np.uint8)
     return LeftOut(calibration, shown, np.broadcast_to(mean, (*mean.shape[:2], 3)))
+
+
+def _by(
+    workers: "Workers",
+    detector: Detector,
+    good: Good,
+    features: Features,
+    numbers: Sequence[int],
+    ignored: np.ndarray | None,
+) -> Iterator[np.ndarray]:
+    """Left-out maps by Ray's workers, in the pictures' order; chunks hold whole groups."""
+    from jaxsode.remote import Chunks, chunked
+
+    places = chunked(numbers)
+    parts = [[good.indices[place] for place in part] for part in places]
+    chunks = Chunks(good.dataset, parts, size=detector.size, batch_size=features.batch_size)
+    groups = [[numbers[place] for place in part] for part in places]
+    waiting: dict[int, np.ndarray] = {}
+    given = 0
+    maps = workers.maps(detector, chunks, ignored=ignored, groups=groups)
+    for part, found in zip(places, maps, strict=True):
+        waiting |= dict(zip(part, found, strict=True))
+        while given in waiting:
+            yield waiting.pop(given)[None]
+            given += 1
 
 
 def far_out(scores: np.ndarray) -> np.ndarray:
