@@ -10,7 +10,7 @@ import pytest
 from documented import DOCS, PAGES, README, blocks, named
 from PIL import Image
 
-from jaxsode import backbones
+from jaxsode import Detector, backbones
 from jaxsode.backbones import registry
 
 SMALLER = {"(256, 256)": "(32, 48)", "k=100": "k=4"}  # what is changed of them, so that they run at once
@@ -76,6 +76,23 @@ def test_the_pages_on_python():
     assert _shape(known["score"](good, test)) == (3, 8, 12)
 
 
+@pytest.mark.usefixtures("folders")
+def test_the_combiner_is_a_fit():
+    """Called as Beam calls one: accumulators filled apart, one of them empty, merged, output."""
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8) for _ in range(5)]
+    combiner = _run(DOCS / "how-to" / "machines.md")["Combiner"]()
+    combiner.setup()
+    states = [combiner.create_accumulator() for _ in range(3)]
+    for i, batch in enumerate(batches):
+        states[i % 2] = combiner.add_input(states[i % 2], batch)
+    detector = combiner.extract_output(combiner.merge_accumulators(states))
+    whole = Detector.fit(batches, combiner.backbone, combiner.method)
+    ours, theirs = (np.asarray(each.anomaly_map(batches[0])) for each in (detector, whole))
+    assert int(detector.count) == 20
+    assert np.abs(ours - theirs).max() < 1e-4 * theirs.max()
+
+
 def test_the_table_below_a_block_is_what_it_prints(capsys):
     page = DOCS / "how-to" / "threshold.md"
     _run(page)
@@ -83,7 +100,10 @@ def test_the_table_below_a_block_is_what_it_prints(capsys):
 
 
 def test_no_other_page_has_python_that_nothing_runs():
-    run = {README, *(DOCS / "how-to" / name for name in ("python.md", "algebra.md", "threshold.md"))}
+    run = {
+        README,
+        *(DOCS / "how-to" / name for name in ("python.md", "algebra.md", "machines.md", "threshold.md")),
+    }
     assert {page for page in PAGES if blocks(page, "python")} == run
 
 
