@@ -52,9 +52,20 @@ def _wait(until, seconds=90):
         time.sleep(0.1)
 
 
-def _started(*arguments, cwd=None, stdin=None):
-    command = [sys.executable, "-m", "jaxsode.cli", "predict", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE)
+@pytest.fixture
+def started():
+    """Starts the command; none outlives the test."""
+    running = []
+
+    def start(*arguments, cwd=None, stdin=None):
+        command = [sys.executable, "-m", "jaxsode.cli", "predict", *map(str, arguments)]
+        running.append(subprocess.Popen(command, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
 def test_each_picture_has_an_overlay_of_its_own(fitted, good, tmp_path):
@@ -98,12 +109,12 @@ def test_the_outline_is_the_mask_s():
     assert (overlay(np.zeros((12, 12, 3), np.uint8), m, 4, threshold=1)[5, 6] != 255).any()
 
 
-def test_names_are_scored_as_they_come(fitted, good, tmp_path):
+def test_names_are_scored_as_they_come(fitted, good, tmp_path, started):
     out = tmp_path / "out"
     odd = os.fsencode(tmp_path) + b"/\xff.png"
     with open(odd, "wb") as file:
         file.write((good / "p1.png").read_bytes())
-    process = _started(fitted, "-", "-o", out, "--maps=none", stdin=subprocess.PIPE)
+    process = started(fitted, "-", "-o", out, "--maps=none", stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(os.fsencode(good / "p0.png") + b"\n" + odd + b"\r\n" + os.fsencode(tmp_path)[:3])
     process.stdin.flush()
@@ -117,10 +128,10 @@ def test_names_are_scored_as_they_come(fitted, good, tmp_path):
     assert b"3 pictures" in said
 
 
-def test_a_watched_folder_that_holds_the_results_is_not_scored_in_a_circle(fitted, good, tmp_path):
+def test_a_watched_folder_that_holds_the_results_is_not_scored_in_a_circle(fitted, good, tmp_path, started):
     come = tmp_path / "come"
     come.mkdir()
-    process = _started(fitted, come, "--watch", "-o", "come/out", cwd=tmp_path)
+    process = started(fitted, come, "--watch", "-o", "come/out", cwd=tmp_path)
     (come / "a.png").write_bytes((good / "p0.png").read_bytes())
     later = time.time() + 3600  # by the clock of another machine
     os.utime(come / "a.png", (later, later))
