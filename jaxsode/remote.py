@@ -86,7 +86,7 @@ class Prepared:
     pictures: np.ndarray
 
     def batches(self) -> Iterator[tuple[np.ndarray, int]]:
-        """All of them."""
+        """(n, height, width, C) uint8, all of them, and n."""
         yield self.pictures, len(self.pictures)
 
 
