@@ -149,7 +149,14 @@ class Workers:
             raise ArgumentError(
                 f"no Ray at {self._address} ({says}): start one, or leave its address away"
             ) from error
-        self.number = self._number or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
+        cpus = int(self._ray.cluster_resources().get("CPU", 0))
+        self.number = cpus if self._number is None else self._number
+        if not 1 <= self.number <= cpus:
+            self._ray.shutdown()
+            raise ArgumentError(
+                f"Ray has {cpus} CPUs, one for each worker: --ray-workers {self.number} can't be had, ask for "
+                "fewer"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -252,26 +259,40 @@ class _Pool:
                 yield count
 
     def merged(self) -> Any:
-        """The parts of all workers, merged in a tree; what died on the way is gathered again."""
-        while len(holders := [w for w, has in enumerate(self._has) if has]) > 1:
-            for a, b in zip(holders[::2], holders[1::2], strict=False):
-                try:
-                    part = self._ray.get(self._workers[b].part.remote())
-                except self._died as _:
-                    self._lost(b)
-                    continue
-                try:
-                    self._ray.get(self._workers[a].merge.remote(part))
-                except self._died as _:
-                    self._lost(a)
-                    continue
-                self._has[a] |= self._has[b]
-                self._has[b] = set()
-                self._ray.get(self._workers[b].clear.remote())
+        """The parts of all workers, merged in a tree; what dies on the way is gathered again."""
+        while True:
             left = set(range(len(self._chunks))) - set().union(*self._has)
             for _ in self._dealt(deque(sorted(left))):
                 pass
-        return jax.tree.map(jnp.asarray, self._ray.get(self._workers[holders[0]].part.remote()))
+            holders = [w for w, has in enumerate(self._has) if has]
+            if len(holders) == 1:
+                try:
+                    part = self._ray.get(self._workers[holders[0]].part.remote())
+                except self._died as _:
+                    self._lost(holders[0])
+                    continue
+                return jax.tree.map(jnp.asarray, part)
+            for a, b in zip(holders[::2], holders[1::2], strict=False):
+                self._join(a, b)
+
+    def _join(self, a: int, b: int) -> None:
+        """Worker b's part into worker a's; of one that dies the chunks are nobody's then."""
+        try:
+            part = self._ray.get(self._workers[b].part.remote())
+        except self._died as _:
+            self._lost(b)
+            return
+        try:
+            self._ray.get(self._workers[a].merge.remote(part))
+        except self._died as _:
+            self._lost(a)
+            return
+        self._has[a] |= self._has[b]
+        self._has[b] = set()
+        try:
+            self._ray.get(self._workers[b].clear.remote())
+        except self._died as _:
+            self._lost(b)
 
     def in_order(self, chunks: Iterable[Any]) -> Iterator[Any]:
         """Results in the chunks' order, a few chunks ahead."""
@@ -336,7 +357,12 @@ class _Pool:
     @property
     def _died(self) -> tuple[type[BaseException], ...]:
         errors = self._ray.exceptions
-        return (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
+        return (
+            errors.RayActorError,
+            errors.WorkerCrashedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
 
     def _lost(self, w: int) -> list[int]:
         """Replace a worker; gives the chunks that went with it."""

@@ -1,9 +1,11 @@
 """Fitting and scoring by Ray: the results are those of one machine, also where a worker dies half-way."""
 
+import functools
 import io
 import itertools
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -12,10 +14,8 @@ from PIL import Image
 from jaxsode import Detector, Method, backbones
 from jaxsode.errors import ArgumentError, DataError
 from jaxsode.preparation import Preparation
-from jaxsode.remote import Files, Workers, chunked
+from jaxsode.remote import Files, Workers, _Pool, chunked
 from jaxsode.statistics import unpack
-
-pytest.importorskip("ray", reason="Ray, the extra ray, isn't installed")
 
 SIZE = (48, 64)
 
@@ -35,6 +35,7 @@ def _files(pictures, size):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Ray's own
 def test_four_workers_of_whom_one_is_killed_are_one_machine():
+    pytest.importorskip("ray", reason="Ray, the extra ray, isn't installed")
     pictures = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
     backbone = backbones.create("resnet18")
     method = Method(k=6, pooling=3, epsilon="5%")
@@ -79,11 +80,11 @@ def test_four_workers_of_whom_one_is_killed_are_one_machine():
 
 
 def _kill_a_worker():
-    """SIGKILL to one of Ray's processes that hold an actor of ours."""
+    """SIGKILL to one of the actors of the Ray that this process started."""
     import psutil
 
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::_Partial" in " ".join(process.info["cmdline"] or []):
+    for process in psutil.Process().children(recursive=True):
+        if "ray::_Partial" in " ".join(process.cmdline()):
             os.kill(process.pid, signal.SIGKILL)
             return [process.pid]
     return []
@@ -107,3 +108,85 @@ def test_what_wants_all_pictures_is_refused():
             workers.fit(files, backbone, method, size=SIZE, pictures=1, progress=lambda _: None)
     with pytest.raises(ArgumentError, match="at least 1"):
         Workers(number=0)
+
+
+class _Dying:
+    """Stands for Ray: each call is done at once, and the first of some names dies."""
+
+    class Died(Exception):
+        pass
+
+    def __init__(self, *names):
+        self.names = list(names)
+        self.exceptions = self
+        self.RayActorError = self.WorkerCrashedError = self.ObjectLostError = self.OutOfMemoryError = (
+            self.Died
+        )
+
+    def remote(self, kind):
+        def made(*arguments):
+            worker = kind(*arguments)
+            calls = {}
+            for name in ("do", "part", "merge", "clear"):
+                calls[name] = types.SimpleNamespace(remote=functools.partial(self._call, worker, name))
+            return types.SimpleNamespace(**calls)
+
+        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=made))
+
+    def _call(self, worker, name, *arguments):
+        if name in self.names:
+            self.names.remove(name)
+            return _Ref(self.Died())
+        return _Ref(getattr(worker, name)(*arguments))
+
+    def get(self, ref):
+        if isinstance(ref.value, self.Died):
+            raise ref.value
+        return ref.value
+
+    def wait(self, refs, num_returns):
+        return refs[:num_returns], refs[num_returns:]
+
+
+class _Ref:
+    def __init__(self, value):
+        self.value = value
+
+
+class _Sum:
+    """A worker whose part is the sum of its chunks."""
+
+    def __init__(self):
+        self.total = 0
+
+    def do(self, chunk):
+        self.total += chunk
+        return 1
+
+    def part(self):
+        return np.float32(self.total)
+
+    def merge(self, other):
+        self.total += float(other)
+
+    def clear(self):
+        self.total = 0
+
+
+@pytest.mark.parametrize("dying", [(), ("do",), ("part",), ("merge",), ("clear",), ("do", "part", "merge")])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_whoever_dies_nothing_counts_twice(dying, workers):
+    pool = _Pool(_Dying(*dying), workers, _Sum, ())
+    chunks = [2**i for i in range(7)]
+    assert list(pool.gathered(chunks)) == [1] * 7
+    assert float(pool.merged()) == 127
+
+
+@pytest.mark.parametrize("dying", [(), ("do",), ("do", "do")])
+def test_results_come_in_order_whoever_dies(dying):
+    class Twice(_Sum):
+        def do(self, chunk):
+            return 2 * chunk
+
+    pool = _Pool(_Dying(*dying), 2, Twice, ())
+    assert list(pool.in_order(iter(range(9)))) == [2 * i for i in range(9)]

@@ -134,7 +134,8 @@ class Several:
     """More machines than one."""
 
     ray: str | None = None
-    """Deal the work out to Ray's workers (extra ray): --ray starts them here, --ray ADDRESS finds others."""
+    """Deal the work out to Ray's workers (extra ray): --ray, at the end, starts them here; --ray ADDRESS
+    finds others."""
     ray_workers: int | None = None
     """How many; by default one for each CPU that Ray has."""
 

@@ -111,8 +111,8 @@ def predict(asked: Predict, console: Console) -> int:
         raise ArgumentError("there is nothing to score: name pictures or folders")
     if asked.watch and not all(expanded(path).is_dir() for path in asked.pictures):
         raise ArgumentError("--watch follows folders: name folders alone")
-    if asked.watch and asked.several.ray is not None:
-        raise ArgumentError("--watch waits for single pictures, which --ray is not for: leave one away")
+    if asked.several.ray is not None and (asked.watch or Path("-") in asked.pictures):
+        raise ArgumentError("--watch and - wait for single pictures, which --ray is not for: leave one away")
     output = expanded(asked.output)
     check_new(output)
     inspector = Inspector.load(existing(asked.detector))
