@@ -154,8 +154,8 @@ class Workers:
         if not 1 <= self.number <= cpus:
             self._ray.shutdown()
             raise ArgumentError(
-                f"Ray has {cpus} CPUs, one for each worker: --ray-workers {self.number} can't be had, ask for "
-                "fewer"
+                f"Ray has {cpus} CPUs, one for each worker: --ray-workers {self.number} can't be had, ask "
+                "for fewer"
             )
         return self
 

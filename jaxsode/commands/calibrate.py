@@ -19,9 +19,12 @@ from jaxsode.commands.options import Several, with_address
 from jaxsode.commands.progress import Shown
 from jaxsode.commands.threshold import left_out, said, write_page
 from jaxsode.datasets import batches
+from jaxsode.datasets.decode import decode_mask
+from jaxsode.datasets.listing import listed, read_file
+from jaxsode.datasets.reading import suffixes
 from jaxsode.detector import Detector
 from jaxsode.errors import ArgumentError, DataError
-from jaxsode.home import readable
+from jaxsode.home import expanded, readable
 from jaxsode.inspection import Inspector
 from jaxsode.operating import best_f1, cheapest
 
@@ -42,6 +45,8 @@ class Calibrate:
     """GOOD holds the pictures that it was fitted on."""
     defective: Path | None = None
     """Folder of pictures with defects."""
+    masks: Path | None = None
+    """Folder of their masks, named alike, white where the defect is: the best threshold of pixels, too."""
     cost_missed: float = 1.0
     """What a missed defect costs."""
     cost_false: float = 1.0
@@ -83,6 +88,8 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
             raise ArgumentError(
                 f"--{name.replace('_', '-')} {getattr(asked, name)} must be above 0, and finite"
             )
+    if asked.masks is not None and asked.defective is None:
+        raise ArgumentError("--masks are those of --defective pictures: add their folder")
     if asked.group is not None and not asked.leave_one_out:
         raise ArgumentError("--group is for --leave-one-out: unseen pictures are left out of nothing")
     folder = existing(asked.detector)
@@ -104,8 +111,8 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
         console.print(line, markup=False)
     for name, found in (made.labelled or {}).items():
         console.print(
-            f"{name}: {found['threshold']:.4g}, finds {found['found']} of {found['defective']} defective "
-            f"pictures with {found['false_alarms']} false alarms among {found['good']}",
+            f"{name}: {found['threshold']:.4g}, finds {found['found']} of {found['defective']} with "
+            f"{found['false_alarms']} false alarms among {found['good']} good ones",
             markup=False,
         )
     return made
@@ -190,7 +197,36 @@ def _labelled(
     if not np.isfinite(bad).all():
         raise DataError(f"{readable(asked.defective or '')}: a picture has no finite score: leave it out")
     costs = {"missed": asked.cost_missed, "false": asked.cost_false}
-    return {
+    found = {
         "best F1": best_f1(made.scores, bad).page(),
         "least cost": cheapest(made.scores, bad, **costs).page() | {"costs": costs},
     }
+    if asked.masks is not None:
+        good, marked = _pixels(asked.masks, inspector, dataset)
+        found["best F1 of the defective pictures' pixels"] = best_f1(good, marked).page()
+    return found
+
+
+def _pixels(folder: Path, inspector: Inspector, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The distances of the defective pictures' pixels, unmarked and marked, where they are judged."""
+    by_stem: dict[str, str] = {}
+    for name in listed(expanded(folder)).names:
+        if Path(name).suffix.lower() in suffixes():
+            stem = str(Path(name).with_suffix(""))
+            by_stem[stem.removesuffix("_mask")] = name
+    size, preparation = inspector.detector.size, dataset.preparation
+    good, marked = [], []
+    for batch in batches(dataset, range(len(dataset.examples)), batch_size=1, size=size):
+        example = dataset.examples[batch.indices[0]]
+        stem = str(Path(example.name).with_suffix("")) if example.name not in by_stem else example.name
+        if stem not in by_stem:
+            raise DataError(
+                f"{readable(folder)} has no mask for {readable(example.name)}: name it alike, with or "
+                "without _mask"
+            )
+        file = expanded(folder) / by_stem[stem]
+        mask = decode_mask(read_file(file), size=size, where=readable(file), preparation=preparation) > 127
+        distances = inspector(batch.pictures).maps[0]
+        good.append(distances[inspector.judged & ~mask])
+        marked.append(distances[inspector.judged & mask])
+    return np.concatenate(good), np.concatenate(marked)

@@ -279,13 +279,28 @@ def test_calibrate_takes_unseen_pictures_alone(fitted, good, tmp_path, capsys):
     unseen = _draw(tmp_path / "unseen", 9, seed=7)
     bad = _draw(tmp_path / "bad", 3, seed=8, spot=True)
     given = ["calibrate", str(folder), str(unseen), "--defective", str(bad), "--false-alarm-rate=0.2"]
-    assert main(given) == 0
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    marked = np.zeros(SIZE, np.uint8)
+    marked[16:30, 20:40] = 255
+    for path in bad.glob("*.png"):
+        Image.fromarray(marked).save(masks / f"{path.stem}_mask.png")
+    assert main([*given, "--masks", str(masks)]) == 0
     found = _threshold(folder)
     maps = np.asarray(Detector.load(folder).anomaly_map(_pixels(unseen)))
     np.testing.assert_allclose(found.scores, maps.max((1, 2)), rtol=1e-4)
     assert found.source == "unseen"
     assert found.labelled["best F1"]["found"] == 3
     assert found.labelled["best F1"]["false_alarms"] == 0
+    pixels = found.labelled["best F1 of the defective pictures' pixels"]
+    maps = np.asarray(Detector.load(folder).anomaly_map(_pixels(bad)))
+    above, truth = maps > pixels["threshold"], np.broadcast_to(marked > 0, maps.shape)
+    assert pixels["defective"] == truth.sum()
+    f1 = 2 * (above & truth).sum() / (above.sum() + truth.sum())
+    assert f1 == pytest.approx(pixels["f1"], rel=1e-3)
+    next(masks.iterdir()).unlink()
+    assert main([*given, "--masks", str(masks)]) == 2
+    assert "has no mask for" in capsys.readouterr().err
 
 
 def test_what_goes_together():
