@@ -157,8 +157,8 @@ def said(calibration: Calibration) -> list[str]:
     low, high = calibration.interval()
     N = calibration.pictures
     lines = [
-        f"Defective is what scores above {calibration.threshold:.4g}. Of good pictures "
-        f"{calibration.alpha:.3g} are called so, {low:.2g} to {high:.2g} with 95 % probability "
+        f"Defective is what scores above {calibration.threshold:.4g}. That calls about "
+        f"{calibration.alpha:.2%} of good pictures so: {low:.2%} to {high:.2%} with 95 % probability "
         f"(N = {N}, r = {calibration.rank}).",
     ]
     if calibration.note is not None:
