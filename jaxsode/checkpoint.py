@@ -28,7 +28,8 @@ from jaxsode.errors import ArgumentError, CheckpointError
 from jaxsode.trees import shown
 
 FORMAT = 2
-_PAGE = "detector.json"
+PAGE = "detector.json"
+"""What says what the arrays are."""
 _WHOLE = "whole"
 _ROWS = "rows-"
 
@@ -140,7 +141,7 @@ class Writer:
             if jax.process_index() == 0:
                 content = {"format": FORMAT, **page, "files": _listed(self._partial)}
                 text = json.dumps(content | {"crc32": _crc(content)}, indent=2, ensure_ascii=False) + "\n"
-                (self._partial / _PAGE).write_text(text, encoding="utf-8")
+                (self._partial / PAGE).write_text(text, encoding="utf-8")
                 self._partial.rename(self.path)
             self._finished = True
 
@@ -181,7 +182,7 @@ class Reader:
             )
         stated = self.page.pop("crc32", None)
         if stated != _crc(self.page):
-            raise CheckpointError(f"{shown(self.path / _PAGE)} is not as it was saved: fit and save it again")
+            raise CheckpointError(f"{shown(self.path / PAGE)} is not as it was saved: fit and save it again")
         files: dict[str, list[int]] = self.page.pop("files")
         try:
             found = _checked(self.path, files)
@@ -272,7 +273,7 @@ def state(path: Path) -> str:
         CheckpointError: there is none that can be read.
     """
     try:
-        return hashlib.sha256((path / _PAGE).read_bytes()).hexdigest()
+        return hashlib.sha256((path / PAGE).read_bytes()).hexdigest()
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -284,7 +285,7 @@ def read_page(path: Path) -> dict[str, Any]:
         CheckpointError: there is none that can be read.
     """
     try:
-        page = json.loads((path / _PAGE).read_text(encoding="utf-8"))
+        page = json.loads((path / PAGE).read_text(encoding="utf-8"))
         if not isinstance(page, dict):
             raise ValueError("no object")
         return page
@@ -292,7 +293,7 @@ def read_page(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{shown(path)} holds no whole detector: fit and save it again ({_PAGE}: {error})"
+            f"{shown(path)} holds no whole detector: fit and save it again ({PAGE}: {error})"
         ) from error
 
 

@@ -1,7 +1,8 @@
 """jaxsode calibrate: a threshold from unseen good pictures, or anew from those that were fitted on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,14 @@ from rich.console import Console
 from jaxsode import calibration as calibrations
 from jaxsode.calibration import UNSEEN, Calibration
 from jaxsode.commands import loading
-from jaxsode.commands.detectors import PAGE, Fitted, existing
+from jaxsode.commands.detectors import PAGE, Fitted, digest, existing
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
 from jaxsode.commands.options import Several, with_address
 from jaxsode.commands.progress import Shown
 from jaxsode.commands.threshold import left_out, said, write_page
 from jaxsode.datasets import batches
-from jaxsode.datasets.decode import decode_mask
+from jaxsode.datasets.decode import decode_mask, open_picture
 from jaxsode.datasets.listing import listed, read_file
 from jaxsode.datasets.reading import suffixes
 from jaxsode.detector import Detector
@@ -27,6 +28,7 @@ from jaxsode.errors import ArgumentError, DataError
 from jaxsode.home import expanded, readable
 from jaxsode.inspection import Inspector
 from jaxsode.operating import best_f1, cheapest
+from jaxsode.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,20 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
     folder = existing(asked.detector)
     detector = Detector.load(folder, keep_moments=asked.leave_one_out)
     mask = ignored_by(asked.ignore_mask, detector.size, detector.preparation)
+    fitted = Fitted.read(folder)
     with Shown(console) as shown:
         dataset = loading.as_detectors(detector, asked.good, shown, console=console)
+        bad = None if asked.defective is None else _defective(asked, detector, fitted, dataset)
+        finish: Callable[[], None]
         if asked.leave_one_out:
-            made = _left_out(asked, folder, detector, dataset, mask, shown)
+            made, finish = _left_out(asked, folder, detector, fitted, dataset, mask, shown)
         else:
-            made = _unseen(asked, folder, detector, dataset, mask, shown)
-        if asked.defective is not None:
-            bad = loading.as_detectors(detector, asked.defective, shown)
-            made = replace(made, labelled=_labelled(asked, detector, bad, made, shown))
+            made = _unseen(asked, detector, fitted, dataset, mask, shown)
+            finish = partial((folder / PAGE).unlink, missing_ok=True)  # it shows another threshold
+        if bad is not None:
+            made = replace(made, labelled=_labelled(asked, detector, bad, made))
     made.write(folder)
-    if not asked.leave_one_out:
-        (folder / PAGE).unlink(missing_ok=True)  # it shows another threshold
+    finish()
     for line in said(made):
         console.print(line, markup=False)
     for name, found in (made.labelled or {}).items():
@@ -119,9 +123,15 @@ def calibrate(asked: Calibrate, console: Console) -> Calibration:
 
 
 def _left_out(
-    asked: Calibrate, folder: Path, detector: Detector, dataset: Any, mask: np.ndarray | None, shown: Shown
-) -> Calibration:
-    fitted = Fitted.read(folder)
+    asked: Calibrate,
+    folder: Path,
+    detector: Detector,
+    fitted: Fitted,
+    dataset: Any,
+    mask: np.ndarray | None,
+    shown: Shown,
+) -> tuple[Calibration, Callable[[], None]]:
+    """The calibration, and what writes its page."""
     everything = loading.good(dataset, asked.group, what="all")
     there = {picture.sha256: i for i, picture in enumerate(everything.pictures)}
     lacking = [picture for picture in fitted.pictures if picture.sha256 not in there]
@@ -145,15 +155,18 @@ def _left_out(
             advance=task.advance,
             workers=workers,
         )
-    write_page(folder, detector, good, features, found, fitted)
-    return found.calibration
+    return found.calibration, partial(write_page, folder, detector, good, features, found, fitted)
 
 
 def _unseen(
-    asked: Calibrate, folder: Path, detector: Detector, dataset: Any, mask: np.ndarray | None, shown: Shown
+    asked: Calibrate,
+    detector: Detector,
+    fitted: Fitted,
+    dataset: Any,
+    mask: np.ndarray | None,
+    shown: Shown,
 ) -> Calibration:
     good = loading.good(dataset, what="all")
-    fitted = Fitted.read(folder)
     fitted.refuse(good.pictures, what="give pictures that it has not seen, or --leave-one-out")
     scores = np.concatenate(
         list(_scores(asked, Inspector(detector, ignored=mask), dataset, good.indices, shown))
@@ -187,46 +200,78 @@ def _scores(
             task.advance(batch.valid)
 
 
-def _labelled(
-    asked: Calibrate, detector: Detector, dataset: Any, made: Calibration, shown: Shown
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Bad:
+    """A defective picture: its name, its file, and its mask's or none."""
+
+    name: str
+    file: Path
+    mask: Path | None
+
+
+def _defective(asked: Calibrate, detector: Detector, fitted: Fitted, good: Any) -> list[_Bad]:
+    """All pictures of the folder, which are taken to be defective; one that is known as good is refused."""
+    assert asked.defective is not None
+    folder = expanded(asked.defective)
+    names = _pictures_in(folder)
+    if apart := [name for name in names if "good" in map(str.casefold, Path(name).parts[:-1])]:
+        raise DataError(
+            f"{readable(asked.defective)} has good pictures, {readable(apart[0])}: name the folder of the "
+            "defective ones"
+        )
+    known = {picture.sha256 for picture in fitted.pictures}
+    known |= {digest(good.records[index]["picture"]) for index in range(len(good.examples))}
+    masks = {} if asked.masks is None else _by_stem(expanded(asked.masks))
+    bad = []
+    for name in names:
+        file, stem = folder / name, str(Path(name).with_suffix(""))
+        if digest(read_file(file)) in known:
+            raise DataError(f"{readable(file)} is among the good pictures, byte for byte: it can't be both")
+        if asked.masks is not None and stem not in masks:
+            raise DataError(
+                f"{readable(asked.masks)} has no mask for {readable(name)}: name it alike, with or without "
+                "a _mask behind"
+            )
+        bad.append(_Bad(name, folder / name, masks.get(stem)))
+    return bad
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    known = suffixes()
+    names = [name for name in listed(folder).names if Path(name).suffix.lower() in known]
+    if not names:
+        raise DataError(f"{readable(folder)} has no pictures: name a folder that has")
+    return names
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    stems = {name: str(Path(name).with_suffix("")) for name in _pictures_in(folder)}
+    return {stem.removesuffix("_mask"): folder / name for name, stem in stems.items()}
+
+
+def _labelled(asked: Calibrate, detector: Detector, bad: list[_Bad], made: Calibration) -> dict[str, Any]:
     """Thresholds by pictures that are known to be defective, beside the good ones' scores."""
-    indices = range(len(dataset.examples))
     inspector = Inspector(detector, ignored=made.ignored)
-    bad = np.concatenate(list(_scores(asked, inspector, dataset, indices, shown)))
-    if not np.isfinite(bad).all():
-        raise DataError(f"{readable(asked.defective or '')}: a picture has no finite score: leave it out")
+    preparation = detector.preparation or Preparation(upright=True, marked=True)
+    scores, unmarked, marked = [], [], []
+    for each in bad:
+        where = readable(each.file)
+        image = open_picture(read_file(each.file), channels=3, where=where, preparation=preparation)
+        got = inspector(preparation.resized(image, detector.size)[None])
+        if not np.isfinite(got.scores).all():
+            raise DataError(f"{where} has no finite score: leave it out")
+        scores.append(float(got.scores[0]))
+        if each.mask is not None:
+            encoded, size = read_file(each.mask), detector.size
+            mask = decode_mask(encoded, size=size, where=readable(each.mask), preparation=preparation) > 127
+            unmarked.append(got.maps[0][inspector.judged & ~mask])
+            marked.append(got.maps[0][inspector.judged & mask])
     costs = {"missed": asked.cost_missed, "false": asked.cost_false}
     found = {
-        "best F1": best_f1(made.scores, bad).page(),
-        "least cost": cheapest(made.scores, bad, **costs).page() | {"costs": costs},
+        "best F1": best_f1(made.scores, np.array(scores)).page(),
+        "least cost": cheapest(made.scores, np.array(scores), **costs).page() | {"costs": costs},
     }
-    if asked.masks is not None:
-        good, marked = _pixels(asked.masks, inspector, dataset)
-        found["best F1 of the defective pictures' pixels"] = best_f1(good, marked).page()
+    if marked:
+        pixels = best_f1(np.concatenate(unmarked), np.concatenate(marked))
+        found["best F1 of the defective pictures' pixels"] = pixels.page()
     return found
-
-
-def _pixels(folder: Path, inspector: Inspector, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The distances of the defective pictures' pixels, unmarked and marked, where they are judged."""
-    by_stem: dict[str, str] = {}
-    for name in listed(expanded(folder)).names:
-        if Path(name).suffix.lower() in suffixes():
-            stem = str(Path(name).with_suffix(""))
-            by_stem[stem.removesuffix("_mask")] = name
-    size, preparation = inspector.detector.size, dataset.preparation
-    good, marked = [], []
-    for batch in batches(dataset, range(len(dataset.examples)), batch_size=1, size=size):
-        example = dataset.examples[batch.indices[0]]
-        stem = str(Path(example.name).with_suffix("")) if example.name not in by_stem else example.name
-        if stem not in by_stem:
-            raise DataError(
-                f"{readable(folder)} has no mask for {readable(example.name)}: name it alike, with or "
-                "without _mask"
-            )
-        file = expanded(folder) / by_stem[stem]
-        mask = decode_mask(read_file(file), size=size, where=readable(file), preparation=preparation) > 127
-        distances = inspector(batch.pictures).maps[0]
-        good.append(distances[inspector.judged & ~mask])
-        marked.append(distances[inspector.judged & mask])
-    return np.concatenate(good), np.concatenate(marked)

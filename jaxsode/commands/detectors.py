@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from jaxsode import making
+from jaxsode import checkpoint, making
 from jaxsode.calibration import FILE as CALIBRATION
 from jaxsode.errors import ArgumentError, CheckpointError, DataError, OutputError
 from jaxsode.home import expanded, readable
@@ -98,7 +98,11 @@ class Fitted:
             DataError: a picture is in both, byte for byte.
         """
         self.refuse(other.pictures)
-        return replace(self, pictures=self.pictures + other.pictures, excluded=self.excluded + other.excluded)
+        pictures = self.pictures + other.pictures
+        inside = {picture.sha256 for picture in pictures}
+        out = {picture.sha256: picture for picture in (*self.excluded, *other.excluded)}
+        excluded = tuple(picture for sha256, picture in out.items() if sha256 not in inside)
+        return replace(self, pictures=pictures, excluded=excluded)
 
     def refuse(self, pictures: Sequence[Picture], *, what: str = "give new ones") -> None:
         """Refuse pictures that were fitted on.
@@ -141,7 +145,7 @@ def existing(path: Path) -> Path:
     """
     folder = expanded(path)
     if folder.is_dir():
-        return folder
+        return folder.resolve()
     left = sorted(folder.parent.glob(f".{folder.name}.before-*")) if folder.parent.is_dir() else []
     if left:
         raise CheckpointError(
@@ -165,7 +169,7 @@ def made(path: Path, *, again: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: there is something of that name already, or it can't be written.
     """
-    folder = expanded(path)
+    folder = expanded(path).resolve() if again else expanded(path)
     check_new(folder, again=again)
     made_above = making.above(folder)
     staging = making.beside(folder, secrets.randbits(32))
@@ -210,14 +214,22 @@ def check_new(path: Path, *, again: bool = False) -> None:
         raise OutputError(f"{readable(path)} exists already: choose another --output, or remove it")
 
 
-def drop_threshold(folder: Path) -> None:
-    """Remove what belongs to another state.
+def check_ours(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything beside the detector, before anything is computed.
 
     Args:
-        folder: in the making.
+        folder: of the detector.
+
+    Raises:
+        OutputError: it does.
     """
-    for name in (CALIBRATION, PAGE):
-        (folder / name).unlink(missing_ok=True)
+    saved = {Path(name).parts[0] for name in checkpoint.read_page(folder).get("files", {})}
+    ours = saved | {checkpoint.PAGE, CALIBRATION, FITTED, PAGE}
+    if strangers := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours):
+        raise OutputError(
+            f"{readable(folder)} is to be replaced and holds {readable(strangers[0])}, which is none of the "
+            "detector's: move it away"
+        )
 
 
 def grouped(pictures: Sequence[Picture]) -> list[int]:

@@ -12,7 +12,7 @@ from rich.console import Console
 import jaxsode
 from jaxsode import calibration, datasets
 from jaxsode.commands import loading
-from jaxsode.commands.detectors import Fitted, Picture, by_name, check_new, existing, made
+from jaxsode.commands.detectors import Fitted, Picture, by_name, check_new, check_ours, existing, made
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
 from jaxsode.commands.options import Network, Several, with_address
@@ -44,8 +44,9 @@ class Fit:
     """Folder for the detector, which isn't there yet; with --exclude it may be one to take pictures from."""
     network: tyro.conf.OmitArgPrefixes[Network]
     several: tyro.conf.OmitArgPrefixes[Several] = field(default_factory=Several)
-    false_alarm_rate: float = 0.01
-    """The fraction of good pictures that may be called defective."""
+    false_alarm_rate: float | None = None
+    """The fraction of good pictures that may be called defective; by default 0.01, or that of the detector
+    from which pictures are taken out."""
     exclude: tuple[str, ...] = ()
     """Pictures to take out, named as on the page: from a detector that is there exactly, without a refit."""
     group: str | None = None
@@ -102,7 +103,8 @@ def fit(asked: Fit, console: Console) -> Path:
         JaxsodeError: a mistake of the user's. Nothing is written then.
     """
     check_device()
-    calibration.check_rate(asked.false_alarm_rate)
+    if asked.false_alarm_rate is not None:
+        calibration.check_rate(asked.false_alarm_rate)
     folder = expanded(asked.output)
     if asked.exclude and folder.exists():
         return _exclude(asked, existing(folder), console)
@@ -193,7 +195,7 @@ def _write(
                 detector,
                 good,
                 features,
-                rate=asked.false_alarm_rate,
+                rate=0.01 if asked.false_alarm_rate is None else asked.false_alarm_rate,
                 ignored=mask,
                 excluded=len(fitted.excluded),
                 advance=task.advance,
@@ -201,7 +203,7 @@ def _write(
             )
         fitted.about["seconds"]["threshold"] = time.perf_counter() - start
     fitted.about["peak_memory"] = peak_memory()["process_peak"]
-    with made(asked.output, again=again) as folder:
+    with made(existing(asked.output) if again else asked.output, again=again) as folder:
         detector.save(folder)
         fitted.write(folder)
         if found is not None:
@@ -222,9 +224,12 @@ def _write(
 def _exclude(asked: Fit, folder: Path, console: Console) -> Path:
     """Take pictures out of a detector that is there: its moments without them, and its threshold anew."""
     _refuse_new_settings(asked)
+    check_ours(folder)
     fitted = Fitted.read(folder)
     detector = Detector.load(folder)
     before, _ = calibration.read(folder)
+    if asked.false_alarm_rate is None and before is not None:
+        asked = replace(asked, false_alarm_rate=before.rate)
     with Shown(console) as shown:
         dataset = loading.as_detectors(detector, asked.good, shown, console=console)
         everything = loading.good(dataset)

@@ -170,10 +170,12 @@ def said(calibration: Calibration) -> list[str]:
             "so that the interval is too narrow: think of it as of that many pictures."
         )
     if calibration.excluded:
+        which = "1 picture was" if calibration.excluded == 1 else f"{calibration.excluded} pictures were"
         lines.append(
-            f"{calibration.excluded} pictures were excluded. If that was for their scores, the rate is "
-            "promised only where they were bad."
+            f"{which} excluded. If that was for the score, the rate is promised only where it was bad."
         )
+    if calibration.ignored is not None:
+        lines.append(f"{calibration.ignored.mean():.0%} of the picture is ignored.")
     return lines
 
 

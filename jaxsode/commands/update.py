@@ -8,12 +8,13 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from jaxsode import calibration
 from jaxsode.commands import loading
-from jaxsode.commands.detectors import Fitted, existing, made
+from jaxsode.commands.detectors import Fitted, check_new, check_ours, existing, made
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.progress import Shown
 from jaxsode.detector import Detector
-from jaxsode.home import readable
+from jaxsode.home import expanded, readable
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def update(asked: Update, console: Console) -> None:
     check_device()
     folder = existing(asked.detector)
     fitted = Fitted.read(folder)
+    if asked.output is None:
+        check_ours(folder)
+    else:
+        check_new(expanded(asked.output))
+    before, _ = calibration.read(folder)
+    masked = before is not None and before.ignored is not None
     detector = Detector.load(folder)
     with Shown(console) as shown:
         dataset = loading.as_detectors(detector, asked.good, shown, console=console)
@@ -67,7 +74,7 @@ def update(asked: Update, console: Console) -> None:
 
             updated = detector.update(counted())
     record = fitted.joined(Fitted(good.pictures, (), {}))
-    output = asked.output or asked.detector
+    output = asked.output or folder
     with made(output, again=asked.output is None) as stage:
         updated.save(stage)
         record.write(stage)
@@ -76,3 +83,5 @@ def update(asked: Update, console: Console) -> None:
         "calibrate makes one",
         markup=False,
     )
+    if masked:
+        console.print("its --ignore-mask went with the threshold: give it to jaxsode calibrate", markup=False)

@@ -366,3 +366,50 @@ def test_a_mistake_is_one_line(given, line, fitted, good, tmp_path, capsys):
     assert line in said[0]
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*")} == before
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_else_s_files_are_lost_and_a_link_stays_one(good, tmp_path, capsys):
+    folder = _fit(good, tmp_path / "real")
+    more = _draw(tmp_path / "more", 3, seed=11, name="m")
+    (folder / "notes.txt").write_text("mine")
+    for given in (["update", str(folder), str(more)], ["fit", str(good), "-o", str(folder), "--exclude=p01"]):
+        assert main(given) == 2
+        assert "holds notes.txt" in capsys.readouterr().err
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    (tmp_path / "link").symlink_to(folder)
+    assert main(["update", str(tmp_path / "link"), str(more)]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert int(Detector.load(tmp_path / "link").count) == 17
+
+
+def test_an_exclusion_keeps_the_rate_and_is_counted_once(good, tmp_path):
+    parts = [str(_fit(good, tmp_path / str(i), f"--shard={i}/2", "--exclude=p03")) for i in (1, 2)]
+    assert main(["merge", *parts, "-o", str(tmp_path / "d")]) == 0
+    assert len(Fitted.read(tmp_path / "d").excluded) == 1
+    given = ["calibrate", str(tmp_path / "d"), str(good), "--leave-one-out", "--false-alarm-rate=0.3"]
+    assert main(given) == 0
+    assert main(["fit", str(good), "-o", str(tmp_path / "d"), "--exclude=p05"]) == 0
+    found = _threshold(tmp_path / "d")
+    assert (found.rate, found.excluded, found.pictures) == (0.3, 2, 12)
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "p03.png").write_bytes((good / "p03.png").read_bytes())
+    assert main(["update", str(tmp_path / "d"), str(again)]) == 0
+    assert [picture.name for picture in Fitted.read(tmp_path / "d").excluded] == ["p05"]
+
+
+def test_what_is_good_is_not_taken_for_defective(good, tmp_path, capsys):
+    folder = _fit(good, tmp_path / "d")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    test = tmp_path / "test"
+    _draw(test / "good", 2, seed=21)
+    _draw(test / "scratch", 2, seed=22, spot=True)
+    for bad, line in ((test, "has good pictures"), (good, "byte for byte"), (tmp_path / "none", "none")):
+        given = ["calibrate", str(folder), str(good), "--leave-one-out", "--defective", str(bad)]
+        assert main(given) == 2
+        assert line in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    given = ["calibrate", str(folder), str(good), "--leave-one-out", "--defective", str(test / "scratch")]
+    assert main(given) == 0
+    assert _threshold(folder).labelled["best F1"]["defective"] == 2
