@@ -230,7 +230,7 @@ class Workers:
         with tempfile.TemporaryDirectory() as folder:
             detector.save(Path(folder) / "detector")
             packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w") as tar:
+            with tarfile.TarFile(fileobj=packed, mode="w") as tar:
                 tar.add(Path(folder) / "detector", "detector")
         sent = self._ray.put(packed.getvalue())
         pool = _Pool(self._ray, self.number, _Scorer, (sent, ignored, groups is not None))
@@ -420,7 +420,7 @@ class _Scorer:
 
     def __init__(self, packed: bytes, ignored: np.ndarray | None, left_out: bool):
         with tempfile.TemporaryDirectory() as folder:
-            with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            with tarfile.TarFile(fileobj=io.BytesIO(packed)) as tar:
                 tar.extractall(folder, filter="data")
             detector = Detector.load(Path(folder) / "detector", keep_moments=left_out)
         self._inspector = Inspector(detector, ignored=ignored)
