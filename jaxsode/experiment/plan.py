@@ -55,7 +55,7 @@ covariances shrunk towards their mean, ε and α chosen by likelihood. docs/resu
 FEW = 50
 """With fewer good pictures than this `few` is what was better, see docs/results.md."""
 
-_SWEPT = (
+SWEPT = (
     "precision",
     "embedding",
     "k",
@@ -67,6 +67,7 @@ _SWEPT = (
     "shrinkage",
     "variance_weight",
 )
+"""Of a Gaussian's `Request`: each value makes a method."""
 
 _LARGEST = 3e38  # of float32
 
@@ -285,7 +286,7 @@ def complete(request: Request) -> Plan:
         return own[name] if given is None else given
 
     def gaussians() -> Iterator[Method]:
-        swept = {name: getattr(request, name) or (own[name],) for name in _SWEPT}
+        swept = {name: getattr(request, name) or (own[name],) for name in SWEPT}
         for values in itertools.product(*swept.values()):
             setting: dict[str, Any] = dict(zip(swept, values, strict=True))
             method = Method(
@@ -430,7 +431,7 @@ def _windows(value: Any) -> Any:
 def _check(request: Request) -> None:
     """In the option's own words, what `Method` would refuse as well."""
     several: dict[str, Sequence[Any] | None] = {
-        name: getattr(request, name) for name in ("method", *_SWEPT, "neighbours", "fold")
+        name: getattr(request, name) for name in ("method", *SWEPT, "neighbours", "fold")
     }
     for name, values in several.items():
         if values is not None and not values:
