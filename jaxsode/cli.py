@@ -18,6 +18,7 @@ COMMANDS = {
     "merge": "join detectors that were fitted on different pictures, exactly",
     "inspect": "say what a folder of pictures is taken for, before anything is computed",
     "compare": "print the settings of several runs side by side",
+    "reproduce": "a table or a figure of the paper's, ours beside it",
     "demo": "draw pictures to try the other commands on",
     "convert": "turn a published file of weights into a safetensors file",
 }

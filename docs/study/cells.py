@@ -1,7 +1,8 @@
-"""python docs/study/cells.py CELLS --data NAME=PATH … --weights NAME=PATH: cells of `reproduce` out of the study's CSVs.
+"""python docs/study/cells.py CELLS --data NAME=PATH … --weights NAME=PATH: the study's CSVs as cells.
 
-What the study measured is what a row asks for where data, method and weights are the same: it is taken over as it
-was printed, to the last digit, and the cell names the file. Data and weights are read for the key alone.
+What the study measured is what a row of `reproduce` asks for where data, method and weights are the same: it
+is taken over as it was printed, to the last digit, and the cell names the file. Data and weights are read for
+the key alone.
 """
 
 import csv

@@ -5,6 +5,7 @@ grid by `over_grid`. Needs jax alone; all of it can be jitted, mapped and differ
 """
 
 from jaxsode.algebra import (
+    bounds,
     cholesky,
     distance,
     dual,
@@ -28,6 +29,7 @@ __all__ = [
     "EMBEDDINGS",
     "PRECISIONS",
     "Moments",
+    "bounds",
     "cholesky",
     "distance",
     "dual",

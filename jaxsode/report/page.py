@@ -1,4 +1,4 @@
-"""A fitted detector's page: one file of HTML, with all that it shows in it."""
+"""Pages in one file of HTML, with all that they show in it: a fitted detector's, and the parts of others."""
 
 import base64
 import html
@@ -63,7 +63,7 @@ def page(story: Story) -> str:
     Args:
         story: what it tells.
     """
-    e = _escaped
+    e = escaped
     lead = "".join(
         f'<p class="{"lead" if i == 0 else ""}">{e(line)}</p>' for i, line in enumerate(story.lead)
     )
@@ -82,26 +82,36 @@ def page(story: Story) -> str:
         parts.append(
             f"<section><h2>Most out of place</h2><p>{e(story.rule)}</p>{_tiles(story.worst)}</section>"
         )
-    mean = _image(story.mean, "the mean of the good pictures")
+    mean = image(story.mean, "the mean of the good pictures")
     parts.append(
         f'<section><h2>The mean picture</h2><div class="tiles"><figure>{mean}</figure></div></section>'
     )
     if story.examples:
         parts.append(f"<section><h2>Examples</h2>{_tiles(story.examples)}</section>")
     parts.append(f"<section><h2>Facts</h2><table>{facts}</table></section>")
+    return document(story.title, "".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A page as HTML: light or dark as the reader has it, nothing fetched.
+
+    Args:
+        title: of the page.
+        body: HTML.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{e(story.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
 def _tiles(tiles: Sequence[Tile]) -> str:
     figures = [
         f'<figure class="{"marked" if tile.marked else ""}"><div class="pair">'
-        f"{_image(tile.picture, tile.name)}"
-        f"{_image(tile.overlay, f'heat map of {tile.name}')}</div><figcaption>{_escaped(tile.name)}<br>"
+        f"{image(tile.picture, tile.name)}"
+        f"{image(tile.overlay, f'heat map of {tile.name}')}</div><figcaption>{escaped(tile.name)}<br>"
         f"<b>{tile.score:.3g}</b>{' · look at this one' if tile.marked else ''}</figcaption></figure>"
         for tile in tiles
     ]
@@ -150,18 +160,26 @@ def _histogram(scores: np.ndarray, threshold: float | None) -> str:
 _LONGEST = 320  # pixels of a thumbnail's longer side
 
 
-def _image(pixels: np.ndarray, says: str) -> str:
+def image(pixels: np.ndarray, says: str, *, longest: int = _LONGEST) -> str:
+    """A picture within a page.
+
+    Args:
+        pixels: (height, width, 3) uint8.
+        says: what it shows, for those who can't see it.
+        longest: pixels that its longer side is shrunk to.
+    """
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((_LONGEST, _LONGEST))
+    shrunk = Image.fromarray(np.ascontiguousarray(pixels))
+    shrunk.thumbnail((longest, longest))
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
+    shrunk.save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="{_escaped(says)}" src="data:image/jpeg;base64,{data}">'
+    return f'<img alt="{escaped(says)}" src="data:image/jpeg;base64,{data}">'
 
 
-def _escaped(value: Any) -> str:
+def escaped(value: Any) -> str:
+    """A text as HTML shows it, whatever is in it."""
     text = str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return html.escape(text)
 

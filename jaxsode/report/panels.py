@@ -63,18 +63,57 @@ def panel(
     Returns:
         (height, 3 · width + 2 · gap, 3) uint8.
     """
-    picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
+    return beside(
+        np.broadcast_to(picture, (*picture.shape[:2], 3)),
+        heat_map(anomaly_map, colours=colours),
+        outlined(picture, mask),
+    )
+
+
+def heat_map(anomaly_map: np.ndarray, *, colours: str = "jet") -> np.ndarray:
+    """Distances from 0 to `CLAMP` in colours.
+
+    Args:
+        anomaly_map: (height, width), in units of the Mahalanobis distance; grey where it is NaN.
+        colours: one of COLOUR_MAPS.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
     judged = ~np.isnan(anomaly_map)
     heat = COLOUR_MAPS[colours](np.where(judged, anomaly_map, 0) / CLAMP)
     heat[~judged] = _GREY
-    outlined = picture.copy()
+    return heat
+
+
+def outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """A picture with the outline of the truth in green.
+
+    Args:
+        picture: (height, width, 3 or 1) uint8.
+        mask: (height, width) uint8, a defect where above 127; None for a good picture.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    made = np.broadcast_to(picture, (*picture.shape[:2], 3)).copy()
     if mask is not None:
         truth = mask > 127
-        outlined[np.asarray(ndimage.binary_dilation(truth, np.ones((3, 3))), bool) & ~truth] = _GREEN
-    tiles = np.pad(
-        np.stack([picture, heat, outlined]), ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255
-    )
-    return rearrange(tiles, "tile h w c -> h (tile w) c")[:, :-_GAP]
+        made[np.asarray(ndimage.binary_dilation(truth, np.ones((3, 3))), bool) & ~truth] = _GREEN
+    return made
+
+
+def beside(*tiles: np.ndarray) -> np.ndarray:
+    """Pictures of one size in a row.
+
+    Args:
+        tiles: (height, width, 3) uint8, each.
+
+    Returns:
+        (height, n · width + (n − 1) · gap, 3) uint8.
+    """
+    row = np.pad(np.stack(tiles), ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255)
+    return rearrange(row, "tile h w c -> h (tile w) c")[:, :-_GAP]
 
 
 def write_panel(path: Path, panel: np.ndarray) -> None:

@@ -108,8 +108,8 @@ class Cells:
                 found.append((path, page))
         if len(found) > 1:
             raise OutputError(
-                f"{readable(found[0][0])} and {readable(found[1][0].name)} are of other data or other weights: "
-                "have these at hand, or remove one"
+                f"{readable(found[0][0])} and {readable(found[1][0].name)} are of other data or other "
+                "weights: have these at hand, or remove one"
             )
         return found[0][1] if found else None
 

@@ -5,7 +5,7 @@ Cells of one data set and one network are made together, their features extracte
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsode import datasets
+from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones import Backbone
+from jaxsode.blocks import state_bytes
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import Features, free_device_memory
 from jaxsode.experiment.plan import SWEPT, Plan, Request, complete
-from jaxsode.experiment.record import Stopwatch, environment
+from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.method import Method
 from jaxsode.peers import Peer
 from jaxsode.reproduce.at_hand import AtHand, Missing
 from jaxsode.reproduce.cells import METRICS_VERSION, SCHEMA, Cells, Key, digest
 from jaxsode.reproduce.rows import SEEDS, Column, Row, Target
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Shown = AbstractContextManager[Callable[[int], None]]
+Bar = Callable[[str, int], Shown]
 """See `jaxsode.experiment.evaluate.Bar`."""
 
 
@@ -37,12 +40,14 @@ class Wanted:
         plan: whose only method it is.
         split: its name.
         row, column: that it is for.
+        kind: "metrics", or what else is computed: "spectra".
     """
 
     plan: Plan
     split: str
     row: Row
     column: Column
+    kind: str = "metrics"
 
     @property
     def method(self) -> Method | Peer:
@@ -62,7 +67,7 @@ class Wanted:
             cut["test_every"] = self.row.test_every
         return {
             "schema": SCHEMA,
-            "kind": "metrics",
+            "kind": self.kind,
             "label": f"{plan.backbone}{layers}{kept}-{method}",
             "metrics": METRICS_VERSION,
             "dataset": plan.dataset,
@@ -149,7 +154,8 @@ def wanted(
     if isinstance(methods[0], Method) and methods[0].k == at_hand.features(plan):
         methods = methods[:1]  # W is a rotation, or all features: of k = F one is run
     plans = [dataclasses.replace(plan, methods=(method,)) for method in methods]
-    return [Wanted(each, split, row, column) for each in plans]
+    kind = target.kind if target.kind == "spectra" else "metrics"
+    return [Wanted(each, split, row, column, kind) for each in plans]
 
 
 _EACH = ("method", *SWEPT, "neighbours")
@@ -185,23 +191,18 @@ def look(cells: Cells, at_hand: AtHand, each: Wanted, *, compute: bool) -> Found
         return Found(None, f"{error} is missing")
 
 
-def complete_cells(
-    cells: Cells,
-    at_hand: AtHand,
-    asked: Iterable[Wanted],
-    *,
-    bar: Bar,
-    say: Callable[[str], None],
-    slow: bool = False,
-) -> None:
-    """Make those that are missing and can be had.
+Group = Sequence[tuple[Wanted, Key]]
+"""Cells of one data set and one network."""
+
+
+def missing(
+    cells: Cells, at_hand: AtHand, asked: Iterable[Wanted], *, slow: bool = False
+) -> list[list[tuple[Wanted, Key]]]:
+    """The cells that aren't there and can be had, those of one data set and one network together.
 
     Args:
-        cells: where they go.
-        at_hand: data and weights.
-        asked: for which.
-        bar, say: for progress.
-        slow: whether the slow ones are made, too.
+        cells, at_hand, asked: where, of what, which.
+        slow: whether slow ones are among them.
     """
     groups: dict[Any, list[tuple[Wanted, Key]]] = {}
     for each in {digest(each.part()): each for each in asked}.values():
@@ -215,30 +216,50 @@ def complete_cells(
             plan = each.plan
             group = (plan.dataset, plan.backbone, plan.layers, plan.dtype, plan.size, plan.fit_on)
             groups.setdefault(group, []).append((each, key))
-    left = sum(map(len, groups.values()))
-    for group in groups.values():
+    return list(groups.values())
+
+
+def complete_cells(
+    cells: Cells, at_hand: AtHand, groups: Sequence[Group], *, bar: Bar, say: Callable[[str], None]
+) -> None:
+    """Make those that are missing.
+
+    Args:
+        cells: where they go.
+        at_hand: data and weights.
+        groups: see `missing`.
+        bar, say: for progress.
+    """
+    left = sum(map(len, groups))
+    for group in groups:
         for _ in _made(cells, at_hand, group, bar):
             left -= 1
             say(f"{left} cells left")
 
 
-def _made(cells: Cells, at_hand: AtHand, group: Sequence[tuple[Wanted, Key]], bar: Bar) -> Iterator[Key]:
-    """The cells of one data set and one network, one by one."""
+def features_of(at_hand: AtHand, group: Group) -> Features:
+    """Of the data set and the network of a group.
+
+    Args:
+        at_hand: data and weights.
+        group: of one data set and one network.
+    """
     plan = group[0][0].plan
     dataset = at_hand.dataset(plan)
     backbone, _ = at_hand.backbone(plan)
+    for each, _ in group:
+        each.plan.check(backbone)
+    size = plan.size or dataset.size
+    return Features(backbone, dataset, size=size, batch_size=plan.batch_size, workers=plan.workers)
+
+
+def _made(cells: Cells, at_hand: AtHand, group: Group, bar: Bar) -> Iterator[Key]:
+    """The cells of one data set and one network, one by one."""
+    plan = group[0][0].plan
+    features = features_of(at_hand, group)
     with Stopwatch() as stopwatch:
-        features = Features(
-            backbone,
-            dataset,
-            size=plan.size or dataset.size,
-            batch_size=plan.batch_size,
-            workers=plan.workers,
-        )
         experiment = Experiment(features, stopwatch, free_device_memory(), picture_score=plan.picture_score)
-        runs = [(each.data(at_hand)[0], each.computed(backbone)) for each, _ in group]
-        for each, _ in group:
-            each.plan.check(backbone)
+        runs = [(each.data(at_hand)[0], each.computed(features.backbone)) for each, _ in group]
         used = {index for split, _ in runs for index in (*split.train, *split.test)}
         with bar(f"{plan.dataset} · {plan.backbone} · features", len(used)) as done, stopwatch("extract_s"):
             experiment.prepare(runs, progress=done)
@@ -250,10 +271,37 @@ def _made(cells: Cells, at_hand: AtHand, group: Sequence[tuple[Wanted, Key]], ba
             ) -> AbstractContextManager[Callable[[int], None]]:
                 return bar(f"{each.method} · {each.split} · {what}", total)
 
-            scores = experiment.run(split, method, bar=named)
+            with _one_thread(method):
+                scores = experiment.run(split, method, bar=named)
+            timing = stopwatch.take() | {"extract_s": stopwatch.seconds["extract_s"], "cells": len(group)}
             numbers = {"train": len(split.train), "test": len(split.test)}
-            cells.put(key, numbers | {"scores": scores, "timing": stopwatch.take(), "environment": about})
+            taken = _state_bytes(features, method, len(split.train))
+            cells.put(
+                key,
+                numbers
+                | {"scores": scores, "timing": timing, "memory": peak_memory(), "state_bytes": taken}
+                | {"environment": about},
+            )
             yield key
+
+
+def _state_bytes(features: Features, method: Method | Peer, pictures: int) -> int | None:
+    """By the formula; None of a peer."""
+    if not isinstance(method, Method):
+        return None
+    F = sum(features.backbone.channels)
+    return state_bytes(features.grid(), method, F, pictures, keep_moments=False)
+
+
+def _one_thread(method: Method | Peer) -> AbstractContextManager[Any]:
+    """Of eigenvectors: their thousands of small factorisations are slowed down by LAPACK's threads."""
+    if not isinstance(method, Method) or method.precision not in EIGENVECTORS:
+        return nullcontext()
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:  # slower, that is all
+        return nullcontext()
+    return threadpool_limits(1)
 
 
 def columns_of(target: Target, at_hand: AtHand, *, compute: bool) -> list[Column]:
@@ -275,7 +323,7 @@ def columns_of(target: Target, at_hand: AtHand, *, compute: bool) -> list[Column
 def all_wanted(
     target: Target, columns: Sequence[Column], at_hand: AtHand, seeds: Sequence[int] = SEEDS
 ) -> Mapping[tuple[str, str], list[Wanted]]:
-    """Of each row and column, by their labels, the cells that it is the mean of: seed by seed, split by split.
+    """Of each row and column, by their labels, the cells of its mean: split by split, seed by seed.
 
     Args:
         target, columns: of it.

@@ -58,7 +58,7 @@ class Row:
         test_every: of the test pictures every so-manieth is scored.
         seeds: those that it is run with, where they are other than the others'.
         slow: why it is computed only where that is asked for.
-        recorded: numbers by column that an earlier run left, as `METRICS` lists them; they stand where no cell is.
+        recorded: numbers by column that an earlier run left, as `METRICS` lists them; for want of cells.
         record: what run that was.
         note: that a reader needs.
         line: of a curve: whether it is a line for all k.
@@ -100,6 +100,7 @@ class Target:
 
     Attributes:
         name: "table1".
+        source: what it was read from, as `read` takes it.
         title: above it.
         kind: one of `KINDS`.
         caption: below it.
@@ -115,6 +116,7 @@ class Target:
 
     name: str
     title: str
+    source: str = ""
     kind: str = "table"
     caption: str = ""
     metric: str = "pro.paper"
@@ -153,9 +155,8 @@ class Target:
         known = {row.label.casefold(): row for row in self.rows}
         for label in rows:
             if label.casefold() not in known:
-                raise ArgumentError(
-                    f"--row {readable(label)} is none of {self.name}: choose {', '.join(r.label for r in self.rows)}"
-                )
+                choices = ", ".join(row.label for row in self.rows)
+                raise ArgumentError(f"--row {readable(label)} is none of {self.name}: choose {choices}")
         kept = [known[label.casefold()] for label in rows] or list(self.rows)
         made = replace(self, rows=tuple(kept))
         if dataset:
@@ -213,7 +214,7 @@ def read(name: str) -> Target:
     Raises:
         ArgumentError: there is none, or it says what it can't.
     """
-    path = Path(name) if name.endswith(".toml") else places()[name] if name in places() else None
+    path = Path(name) if name.endswith(".toml") else places().get(name)
     if path is None or not path.is_file():
         raise ArgumentError(
             f"{readable(name)} is no target: choose {', '.join(places())}, or give a TOML of your own"
@@ -225,7 +226,7 @@ def read(name: str) -> Target:
     where = readable(path.name)
     columns = [_made(Column, each, f"{where}, [[column]]") for each in page.pop("column", [])]
     rows = [_made(Row, each, f"{where}, [[row]]") for each in page.pop("row", [])]
-    target = _made(Target, {"name": path.stem} | page, where)
+    target = _made(Target, {"name": path.stem, "source": name} | page, where)
     _check(target, rows, columns, where)
     return replace(target, rows=tuple(rows), columns=tuple(columns))
 

@@ -1,4 +1,4 @@
-"""From cells to what is read: a number with its deviations, tables of them, and whether the order is the paper's."""
+"""From cells to what is read: numbers with deviations, tables, and whether the order is the paper's."""
 
 import csv
 import io
@@ -275,49 +275,46 @@ def orders(target: Target, columns: Sequence[Column], results: Results) -> list[
     for column in columns:
         against = column.compare or column.label
         metric = column.metric or target.metric
-        pairs = [
-            (
-                row.label,
-                number(row, column, metric, results.get((row.label, column.label), ())),
-                row.paper[against],
-            )
-            for row in target.sweep()
-            if against in row.paper and row.papers
+        known: list[_Ranked] = []
+        for row in target.sweep():
+            n = number(row, column, metric, results.get((row.label, column.label), ()))
+            if against in row.paper and row.papers and n.value is not None and n.record is None:
+                known.append(_Ranked(row.label, n.value, n.seeds or 0.0, row.paper[against]))
+        apart = [
+            (a, b) if a.paper > b.paper else (b, a)
+            for a, b in itertools.combinations(known, 2)
+            if a.paper != b.paper
         ]
-        known = [(label, n, paper) for label, n, paper in pairs if n.value is not None and n.record is None]
-        if len(known) < 2:
+        if not apart:
             continue
-        couples = list(itertools.combinations(known, 2))
-        apart = [(a, b) for a, b in couples if a[2] != b[2]]
-        turned = [
-            (a, b) if a[2] > b[2] else (b, a)
-            for a, b in apart
-            if (a[1].value - b[1].value) * (a[2] - b[2]) < 0
-        ]  # pyright: ignore
+        turned = [(a, b) for a, b in apart if a.ours < b.ours]
         where = column.label if against == column.label else f"{column.label} beside the paper's {against}"
         line = f"{where}: {len(apart) - len(turned)} of {len(apart)} pairs of rows in the paper's order."
         if turned:
-            line += (
-                " The other way round: "
-                + "; ".join(
-                    f"{a[0]} {shown(a[1].value)} (.{round(a[2] * 1000):03d}) below {b[0]} {shown(b[1].value)} (.{round(b[2] * 1000):03d})"
-                    + (", within the seeds' deviation" if _close(a[1], b[1]) else "")
-                    for a, b in turned
-                )
-                + ". In brackets the paper's."
+            listed = "; ".join(
+                f"{a.label} {shown(a.ours)} ({shown(a.paper)}) below {b.label} {shown(b.ours)} "
+                f"({shown(b.paper)})" + (", within the seeds' deviation" if _close(a, b) else "")
+                for a, b in turned
             )
+            line += f" The other way round, the paper's in brackets: {listed}."
         said.append(line)
     return said
 
 
-def _close(a: Number, b: Number) -> bool:
-    assert a.value is not None
-    assert b.value is not None
-    return abs(a.value - b.value) < (a.seeds or 0) + (b.seeds or 0)
+@dataclass(frozen=True)
+class _Ranked:
+    label: str
+    ours: float
+    seeds: float
+    paper: float
+
+
+def _close(a: _Ranked, b: _Ranked) -> bool:
+    return abs(a.ours - b.ours) < a.seeds + b.seeds
 
 
 def as_csv(results: Results) -> str:
-    """A line for each cell: row, column, split, seed, the five metrics to the last digit, the record if it is one.
+    """A line for each cell: row, column, split, seed, the five metrics, the record if it is one.
 
     Args:
         results: of all rows.

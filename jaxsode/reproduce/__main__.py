@@ -1,0 +1,7 @@
+"""python -m jaxsode.reproduce: what `jaxsode reproduce` does."""
+
+from jaxsode.commands.exits import leave
+from jaxsode.commands.reproduce import main
+
+if __name__ == "__main__":
+    leave(main(prog="python -m jaxsode.reproduce"))
