@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> None:
     cells = Cells(Path(folder))
     at_hand = AtHand({n: Path(p) for n, p in given["--data"].items()}, given["--weights"])
     known = {
-        dataset: {tuple(line[n] for n in SETTING): line for line in csv.DictReader((HERE / file).open())}
+        dataset: {
+            tuple(_text(line[n]) for n in SETTING): line for line in csv.DictReader((HERE / file).open())
+        }
         for dataset, file in FILES.items()
     }
     taken = 0
@@ -72,7 +74,7 @@ def main(arguments: list[str]) -> None:
 def _text(value: object) -> str:
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).replace(".0%", "%")
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def _where(each: Wanted, page: Mapping[str, Any]) -> str:
     machine = page["environment"]["machine"]
     return (
         f"One run of each row in a process of its own, on {each.split} of {each.plan.dataset}: "
-        f"{page['train']} pictures fitted on, {page['test']} scored, the network among it. {machine['processor']}, "
-        f"{machine['cores']} cores, device {page['environment']['device']}."
+        f"{page['train']} pictures fitted on, {page['test']} scored, the network among it. "
+        f"{machine['processor']}, {machine['cores']} cores, device {page['environment']['device']}."
     )
 
 
