@@ -12,7 +12,7 @@ import tyro
 
 from jaxsode import datasets, report
 from jaxsode.errors import ArgumentError
-from jaxsode.experiment.plan import CHOSEN, PRESETS
+from jaxsode.experiment.plan import PRESETS, chosen
 from jaxsode.metrics import PICTURE_SCORES
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class Network:
 class Methods:
     """What is fitted. Several values make a sweep."""
 
-    method: Annotated[tuple[str, ...], _some_of(CHOSEN["method"])] = ("gaussian",)
+    method: Annotated[tuple[str, ...], _some_of(chosen()["method"])] = ("gaussian",)
     """A Gaussian at each location, the paper's method with all that follows; or what the paper compares it
     to: SPADE, the uninformed student."""
-    embedding: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["embedding"])] = None
+    embedding: Annotated[tuple[str, ...] | None, _some_of(chosen()["embedding"])] = None
     """How F features become k; identity keeps all F. By default semi-orthogonal."""
     k: tuple[int, ...] | None = None
     """Embedding size, or how many eigenvectors; by default the data set's, 100."""
-    precision: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["precision"])] = None
+    precision: Annotated[tuple[str, ...] | None, _some_of(chosen()["precision"])] = None
     """By default local, each location's own, the paper's method; shrunk, for few pictures; or another of its
     Table 1. Eigenvectors and full-rank want --embedding identity."""
     epsilon: tuple[str, ...] | None = None
@@ -95,9 +95,9 @@ class Methods:
     pooling: tuple[str, ...] | None = None
     """Side of the window that features are averaged over: 1 averages nothing, 3 over 3 × 3 locations; or one
     for each layer, 3,1,1."""
-    align: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["align"])] = None
+    align: Annotated[tuple[str, ...] | None, _some_of(chosen()["align"])] = None
     """How coarser layers come onto the finest grid; by default nearest."""
-    scale: Annotated[tuple[str, ...] | None, _some_of(CHOSEN["scale"])] = None
+    scale: Annotated[tuple[str, ...] | None, _some_of(chosen()["scale"])] = None
     """layer: each layer's features divided by their root mean variance. By default none."""
     shrinkage: tuple[str, ...] | None = None
     """With --precision shrunk: how much of the mean of all covariances there is in each one, from 0 to 1; or

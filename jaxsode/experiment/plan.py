@@ -25,14 +25,17 @@ from jaxsode.peers import PEERS, Peer, Spade, Student
 GAUSSIAN = "gaussian"
 """The method of a Gaussian at each location, beside those of `PEERS`."""
 
-CHOSEN = {
-    "method": (GAUSSIAN, *PEERS),
-    "embedding": tuple(EMBEDDINGS),
-    "precision": (*PRECISIONS, FULL_RANK),
-    "align": ALIGN,
-    "scale": SCALES,
-}
-"""What is chosen by name, and the names."""
+
+def chosen() -> dict[str, tuple[str, ...]]:
+    """What is chosen by name, and the names that there are now: the registries may have grown."""
+    return {
+        "method": (GAUSSIAN, *PEERS),
+        "embedding": tuple(EMBEDDINGS),
+        "precision": (*PRECISIONS, FULL_RANK),
+        "align": ALIGN,
+        "scale": SCALES,
+    }
+
 
 _PAPER = {
     "precision": "local",
@@ -436,9 +439,9 @@ def _check(request: Request) -> None:
     for name, values in several.items():
         if values is not None and not values:
             raise ArgumentError(f"--{name.replace('_', '-')} has no value: give at least one")
-    for name, choices in CHOSEN.items():
-        for chosen in several[name] or ():
-            check_choice(name, chosen, choices)
+    for name, choices in chosen().items():
+        for value in several[name] or ():
+            check_choice(name, value, choices)
     for name, choices in (("preset", PRESETS), ("picture_score", PICTURE_SCORES)):
         if (one := getattr(request, name)) is not None:
             check_choice(name.replace("_", "-"), one, choices)
