@@ -234,6 +234,7 @@ _COMMAND = ("jaxsode.commands", "jaxsode.cli", "jaxsode.run", "bench", "tests")
 _NEVER = {  # whom they must not know
     "jaxsode.experiment": ("jaxsode.report", *_COMMAND),
     "jaxsode.commands": ("bench", "tests"),
+    "jaxsode.reproduce": ("jaxsode.cli", "jaxsode.run", "bench", "tests"),
     # All that stands in no package: from Method to Detector.
     **{
         f"jaxsode.{path.stem}": ("jaxsode.experiment", "jaxsode.report", *_COMMAND)

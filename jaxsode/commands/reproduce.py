@@ -1,6 +1,5 @@
 """jaxsode reproduce: a table or a figure of the paper's, ours beside it."""
 
-import importlib.util
 import shlex
 import subprocess
 import sys
@@ -247,14 +246,16 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 
 def _time(target: Target) -> None:
     """The bench's own command, in a checkout; the paper's seconds beside what it found."""
-    root = Path(jaxsode.__file__).parents[1]
-    if importlib.util.find_spec("bench") is None and not (root / "bench").is_dir():
+    bench = Path(jaxsode.__file__).parents[1] / "bench"
+    if not bench.is_dir():
         raise ArgumentError("time is the bench's: run it in a checkout of jaxsode, where bench/ lies")
     sizes = [str(k) for k in target.k]
-    command = [sys.executable, "-m", "bench.run", "inverse", "--k", *sizes]
-    code = subprocess.run(command, cwd=root).returncode
+    command = [sys.executable, "-m", f"{bench.name}.run", "inverse", "--k", *sizes]
+    code = subprocess.run(command, cwd=bench.parent).returncode
     if code:
-        raise ArgumentError(f"python -m bench.run inverse ended with exit code {code}: see what it said")
+        raise ArgumentError(
+            f"the bench, {shlex.join(command)}, ended with exit code {code}: see what it said"
+        )
     first, *_, last = (target.figures[f"k{k}"] for k in target.k)
     print(target.caption.strip())
     print(f"{first} s at k = {sizes[0]}, {last} s at k = {sizes[-1]}: {last / first:.2f} ×")

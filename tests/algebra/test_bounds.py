@@ -47,5 +47,3 @@ def test_eigenvalues():
 def test_refused():
     with pytest.raises(ArgumentError, match="k = 10"):
         bounds.error_bounds(jnp.ones(F, jnp.float32), 10)
-    with pytest.raises(ArgumentError, match="nuclear"):
-        bounds.error_bounds(jnp.ones(F, jnp.float32), 2, norm="nuclear")  # pyright: ignore
