@@ -13,9 +13,11 @@ NORMS = {"frobenius": "fro", "spectral": 2}
 
 seeds = st.integers(0, 2**31 - 1)
 shapes = st.sampled_from(SHAPES)
-quick = settings(deadline=None, max_examples=20)
+quick = settings(deadline=None, max_examples=12)
 
 approximation_error = jax.jit(bounds.approximation_error, static_argnames="norm")
+error_bounds = jax.jit(bounds.error_bounds, static_argnums=1, static_argnames="norm")
+embedded_eigenvalues = jax.jit(bounds.embedded_eigenvalues)
 
 
 def covariance(seed, F, decades=2.0):

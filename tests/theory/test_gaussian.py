@@ -1,4 +1,4 @@
-"""Why a Gaussian embedding Ω distorts: ε alone. Ω = QR, and without ε only the space of its columns counts."""
+"""Why a Gaussian embedding Ω distorts: ε alone. Without it only the space of its columns counts."""
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def test_gaussian_with_epsilon_is_semi_orthogonal_with_epsilon_over_f():
 def test_gaussian_of_full_size_still_distorts():
     """At k = F the paper's Figure 2 has Gaussian below full rank: at ε = 0 it would be the same. True.
 
-    ΩᵀΩ of a square Ω has eigenvalues from nearly 0 to 4F: what ε is there differs from direction to direction.
+    ΩᵀΩ of a square Ω has eigenvalues of 0 to 4F: what ε is there differs from direction to direction.
     """
     _, _, C = covariance(0, F)
     omega = gaussian(0, F, F)
