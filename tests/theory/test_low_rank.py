@@ -211,8 +211,7 @@ def test_theorem_2_by_interlacing_alone(seed, shape):
 def test_theorem_2_arithmetic_and_harmonic_mean(seed, shape):
     """tr (WᵀCW)⁻² ≤ tr WᵀC⁻¹W (WᵀCW)⁻¹, the step of the paper's proof. True if WᵀW = I.
 
-    Of 2W the left side is a sixteenth and the right side what it was over one: so the inequality holds of it,
-    but of W/2 it breaks.
+    Of sW the left side is s⁻⁴ times W's and the right side the same as W's: with s small it breaks.
     """
     F, k = shape
     _, _, C = covariance(seed, F)
