@@ -278,6 +278,8 @@ def orders(target: Target, columns: Sequence[Column], results: Results) -> list[
         known: list[_Ranked] = []
         for row in target.sweep():
             n = number(row, column, metric, results.get((row.label, column.label), ()))
+            if row.keep:  # another row's on another grid, with the same figure of the paper's
+                continue
             if against in row.paper and row.papers and n.value is not None and n.record is None:
                 known.append(_Ranked(row.label, n.value, n.seeds or 0.0, row.paper[against]))
         apart = [
@@ -287,16 +289,19 @@ def orders(target: Target, columns: Sequence[Column], results: Results) -> list[
         ]
         if not apart:
             continue
-        turned = [(a, b) for a, b in apart if a.ours < b.ours]
+        turned: dict[_Ranked, list[_Ranked]] = {}
+        for a, b in apart:
+            if a.ours < b.ours:
+                turned.setdefault(b, []).append(a)
+        agreeing = len(apart) - sum(map(len, turned.values()))
         where = column.label if against == column.label else f"{column.label} beside the paper's {against}"
-        line = f"{where}: {len(apart) - len(turned)} of {len(apart)} pairs of rows in the paper's order."
+        line = f"{where}: {agreeing} of {len(apart)} pairs of rows in the paper's order."
         if turned:
             listed = "; ".join(
-                f"{a.label} {shown(a.ours)} ({shown(a.paper)}) below {b.label} {shown(b.ours)} "
-                f"({shown(b.paper)})" + (", within the seeds' deviation" if _close(a, b) else "")
-                for a, b in turned
+                f"{b} above {', '.join(f'{a} ≈' if _close(a, b) else str(a) for a in below)}"
+                for b, below in turned.items()
             )
-            line += f" The other way round, the paper's in brackets: {listed}."
+            line += f" The other way round, the paper's in brackets, ≈ within the seeds' deviation: {listed}."
         said.append(line)
     return said
 
@@ -307,6 +312,9 @@ class _Ranked:
     ours: float
     seeds: float
     paper: float
+
+    def __str__(self) -> str:
+        return f"{self.label} {shown(self.ours)} ({shown(self.paper)})"
 
 
 def _close(a: _Ranked, b: _Ranked) -> bool:
