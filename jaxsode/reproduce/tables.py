@@ -278,9 +278,8 @@ def orders(target: Target, columns: Sequence[Column], results: Results) -> list[
         known: list[_Ranked] = []
         for row in target.sweep():
             n = number(row, column, metric, results.get((row.label, column.label), ()))
-            if row.keep:  # another row's on another grid, with the same figure of the paper's
-                continue
-            if against in row.paper and row.papers and n.value is not None and n.record is None:
+            comparable = row.papers and not row.keep  # kept layers: another row's figure, on another grid
+            if comparable and against in row.paper and n.value is not None and n.record is None:
                 known.append(_Ranked(row.label, n.value, n.seeds or 0.0, row.paper[against]))
         apart = [
             (a, b) if a.paper > b.paper else (b, a)

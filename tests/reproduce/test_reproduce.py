@@ -16,6 +16,7 @@ from jaxsode.algebra import EMBEDDINGS, PRECISIONS
 from jaxsode.algebra.moments import covariance
 from jaxsode.algebra.precision import Spec, Whitener, whitener
 from jaxsode.commands.reproduce import main
+from jaxsode.datasets import load
 from jaxsode.errors import ArgumentError, OutputError
 from jaxsode.reproduce import compute, rows
 from jaxsode.reproduce.at_hand import AtHand
@@ -244,6 +245,23 @@ def test_layers_are_kept_on_the_finest_grid(tmp_path):
     got = {r["row"]: float(r["pro.pooled"]) for r in _csv(tmp_path / "out", "kept")}
     assert got["Alone"] == pytest.approx(got["Kept"], abs=1e-5)
     assert got["Coarse"] != got["Up"]
+
+
+def test_panels(tmp_path):
+    """A strip for each kind of defect: the picture, each row's heat map, the truth; in the page alone."""
+    path = tmp_path / "maps.toml"
+    both = TARGET.replace('metric = "pixel_auroc.pooled"', 'kind = "maps"\npictures = 1')
+    both = both.split("[[column]]")[0] + "[[column]]" + both.split("[[column]]")[1]
+    for embedding in ("sampled", "semi-orthogonal"):
+        both += f'\n[[row]]\nlabel = "{embedding}"\nmethod = {{ embedding = "{embedding}" }}\nseeds = [0]\n'
+    path.write_text(both, encoding="utf-8")
+    output = tmp_path / "out"
+    assert main([str(path), "--output", str(output), *RANDOM]) == 0
+    page = (output / "maps.html").read_text(encoding="utf-8")
+    kinds = {e.kind for e in load("demo").examples if e.defective and e.group == "object"}
+    assert page.count('<figure class="panel">') == len(kinds) + 1  # and a good one
+    assert "sampled, semi-orthogonal, truth" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
 
 
 def test_time_and_memory_of_a_row_of_its_own(target, tmp_path):

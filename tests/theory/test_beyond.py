@@ -1,4 +1,4 @@
-"""What docs/theory.md adds to the paper: leave-one-out without refits, and the ε that it takes, in float64."""
+"""What docs/theory.md adds to the paper: leave-one-out without refits, and the ε by it, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def _without(z, n):
 @quick
 @given(seed=seeds, n=st.integers(2, 30), epsilon=st.floats(1e-3, 10))
 def test_leave_one_out_is_a_rank_one_change(seed, n, epsilon):
-    """C₋ = N/(N − 1) · (C − δδᵀ/(N − 1)): from it Sherman and Morrison's formula gives d², and det's lemma det.
+    """C₋ = N/(N − 1) · (C − δδᵀ/(N − 1)): Sherman and Morrison's formula and det's lemma do the rest.
 
     True. z is as far from the others' mean as N/(N − 1) δ.
     """
@@ -90,7 +90,7 @@ def test_leave_one_out_likelihood_is_that_of_an_unseen_picture_on_average():
 @quick
 @given(seed=seeds, epsilon=st.floats(1e-3, 1))
 def test_epsilon_by_likelihood_balances_what_is_foretold_and_what_is_seen(seed, epsilon):
-    """ℓ'(ε) = ½ mean (|P₋δ₋|² − tr P₋): at its maximum the left-out pictures deviate as P₋ foretells. True."""
+    """ℓ'(ε) = ½ mean (|P₋δ₋|² − tr P₋): at the maximum left-out pictures deviate as P₋ foretells. True."""
     z = _pictures(seed, 12)
     slope = float(jax.grad(lambda e: _left_out(z, e).mean())(epsilon))
     terms = []
@@ -101,12 +101,12 @@ def test_epsilon_by_likelihood_balances_what_is_foretold_and_what_is_seen(seed, 
     assert slope == pytest.approx(np.mean(terms) / 2, rel=1e-6, abs=1e-7)
 
 
-def test_epsilon_by_likelihood_makes_the_mean_squared_distance_nearly_k():
-    """Its maximum is near the ε at which the mean left-out d² is k. True where ε is what is amiss.
+def test_epsilon_by_likelihood_is_not_that_of_a_mean_squared_distance_of_k():
+    """At ℓ's maximum the mean left-out d² is of k's order, here 6.6 of 4, and far above with a smaller ε.
 
-    The same exactly of a factor on the whole covariance in ε's place: there ℓ' is (mean d² − k)/2.
+    So "near k", as of the pictures that the setting was chosen on, is measured, not proved.
     """
-    z = _pictures(0, 12)
+    z = jnp.asarray(_pictures(0, 12))
     grid = np.geomspace(1e-4, 1, 200)
     likelihood = np.array([float(_left_out(z, e).mean()) for e in grid])
     best = grid[likelihood.argmax()]
@@ -115,8 +115,8 @@ def test_epsilon_by_likelihood_makes_the_mean_squared_distance_nearly_k():
     def mean_d2(epsilon):
         of_all = moments.of_batch(z)
         M = leave_one_out.whitener(moments.covariance(of_all), of_all.count, epsilon)
-        d = [leave_one_out.distance(jnp.asarray(x), of_all.mean, of_all.count, M) for x in z]
+        d = [leave_one_out.distance(x, of_all.mean, of_all.count, M) for x in z]
         return float(np.mean(np.square(d)))
 
-    assert K / 1.5 < mean_d2(best) < 1.5 * K
-    assert mean_d2(best / 30) > 2 * K
+    assert mean_d2(best) == pytest.approx(6.6, abs=0.2)
+    assert mean_d2(best / 30) > mean_d2(best) + 1
