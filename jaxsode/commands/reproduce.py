@@ -125,6 +125,7 @@ def reproduce(asked: Reproduce, console: Console, command: str) -> None:
     files |= {f"{target.name}.svg": svg for svg in parts.svgs}
     for name, text in files.items():
         try:
+            cells.folder.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, of panels alone too
             report.write(output / name, text)
         except OSError as error:
             raise OutputError(f"{readable(output / name)} can't be written ({error.strerror})") from error

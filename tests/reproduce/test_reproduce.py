@@ -257,6 +257,8 @@ def test_panels(tmp_path):
     path.write_text(both, encoding="utf-8")
     output = tmp_path / "out"
     assert main([str(path), "--output", str(output), *RANDOM]) == 0
+    assert _run(path, output, "--row", "sampled", "--dataset", "demo") == 0  # into the same folder
+    assert main([str(path), "--output", str(output), *RANDOM]) == 0
     page = (output / "maps.html").read_text(encoding="utf-8")
     kinds = {e.kind for e in load("demo").examples if e.defective and e.group == "object"}
     assert page.count('<figure class="panel">') == len(kinds) + 1  # and a good one
