@@ -171,7 +171,8 @@ class _Made:
         }
         if target.kind == "spectra":
             svg = spectra.draw(target, self.columns, results)
-            return _Parts([spectra.share_table(target, self.columns, results)], [svg] if svg else [])
+            table = spectra.share_table(target, self.columns, results)
+            return _Parts([table], [svg] if svg else [], csv=spectra.as_csv(results))
         if target.kind == "curve":
             svg = curves.draw(target, self.columns, results)
             made = curves.curve_tables(target, self.columns, results)

@@ -4,6 +4,8 @@ C is the covariance of the aligned features X (N, F) of one location; with Z = X
 row of the grid is done at a time: N · W · F numbers of float64.
 """
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -222,6 +224,25 @@ def share_table(target: Target, columns: Sequence[Column], results: Results) -> 
     lines = list(zip(*(cells[i] for i in kept), strict=True))
     title = f"{target.title}: share above {ABOVE:g}"
     return Table(title, [headings[i] for i in kept], lines, notes.lines())
+
+
+def as_csv(results: Results) -> str:
+    """A line for each eigenvalue of each cell, the largest first, with the shares of its cell.
+
+    Args:
+        results: of all rows.
+    """
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(["row", "column", "dataset", "split", "seed", "above", "still", "order", "expected"])
+    for (row, column), found in results.items():
+        for wanted, f in found:
+            if f.page is not None:
+                spectrum, seed = f.page["spectrum"], wanted.part()["method"].get("seed")
+                names = [row, column, wanted.plan.dataset, wanted.split, seed]
+                for order, value in enumerate(spectrum["mean"], 1):
+                    lines.writerow([*names, spectrum["above"], spectrum["still"], order, value])
+    return out.getvalue()
 
 
 def _nothing(label: str, pages: Any, why: str) -> str:
