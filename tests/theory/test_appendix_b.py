@@ -29,8 +29,8 @@ def _lesson(seed):
 
 
 @jax.jit
-def _taught(X, t, rate, steps):
-    """The student after so many steps of optax.sgd from w₀ = 0, on the mean of ½(wᵀx − t)²."""
+def _taught(X, t, rate, steps, start=None):
+    """The student after so many steps of optax.sgd from w₀, 0 unless given, on the mean of ½(wᵀx − t)²."""
 
     def loss(w):
         return jnp.mean((w @ X - t) ** 2) / 2
@@ -40,8 +40,38 @@ def _taught(X, t, rate, steps):
         updates, memory = optax.sgd(rate).update(jax.grad(loss)(w), memory, w)
         return optax.apply_updates(w, updates), memory
 
-    w = jnp.zeros(X.shape[0])
+    w = jnp.zeros(X.shape[0]) if start is None else start
     return jax.lax.fori_loop(0, steps, step, (w, optax.sgd(rate).init(w)))[0]
+
+
+@quick
+@given(seed=seeds, steps=st.integers(0, 20))
+def test_appendix_b_equations_29_to_32(seed, steps):
+    """From any w₀: gradient C(w − w*), one step, n of them, and the loss after those. True, w* fitting t.
+
+    Whatever w* is, for its own answers; for targets t that no w fits, w* is the least-squares one (and Eq. 28
+    loses a constant).
+    """
+    rng = np.random.default_rng(seed)
+    X, t, C, U, values = _lesson(seed)
+    start, rate = rng.standard_normal(F), 0.7
+    teacher = np.linalg.lstsq(X.T, t, rcond=None)[0]
+
+    def loss(w, answers=teacher @ X):
+        return jnp.mean((w @ X - answers) ** 2) / 2
+
+    np.testing.assert_allclose(jax.grad(loss)(start), C @ (start - teacher), rtol=1e-6, atol=1e-9)
+    of_targets = jax.grad(lambda w: loss(w, t))(start)
+    np.testing.assert_allclose(of_targets, C @ (start - teacher), rtol=1e-6, atol=1e-9)
+    left = U * (1 - rate * values) ** steps @ U.T
+    student = np.asarray(_taught(X, teacher @ X, rate, steps, start))
+    expected = (np.eye(F) - left) @ teacher + left @ start
+    np.testing.assert_allclose(student, expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        loss(student), np.mean((X.T @ left @ (teacher - start)) ** 2) / 2, rtol=1e-5, atol=1e-12
+    )
+    if steps == 1:  # Eq. 30
+        np.testing.assert_allclose(student, start - rate * C @ (start - teacher), rtol=1e-6, atol=1e-9)
 
 
 def _filtered(U, values, rate, steps):
@@ -115,14 +145,83 @@ def test_appendix_b_rates():
 
 
 def test_appendix_b_nothing_is_learnt_where_nothing_varies():
-    """Where λ = 0 the student stays at w₀ however long it is taught: n → ∞ is true if C has rank F.
+    """Where λ = 0 the student stays at w₀ however long it is taught: its error goes to 0 if C has rank F.
 
-    Of centred pictures, N ≤ F of them, it never has.
+    Of centred pictures, N ≤ F of them, it never has. The loss on such pictures goes to 0 all the same.
     """
     X, t, *_ = _lesson(0)
     X = X.copy()
     X[0] = 0
-    assert _taught(X, t, 0.5, 1000)[0] == 0
+    teacher = np.linalg.lstsq(X.T, t, rcond=None)[0] + np.eye(F)[0]
+    student = np.asarray(_taught(X, teacher @ X, 0.5, 20_000))
+    assert student[0] == 0
+    np.testing.assert_allclose(np.linalg.norm(teacher - student), 1, rtol=1e-6)
+    assert np.mean((teacher @ X - student @ X) ** 2) < 1e-8 * np.mean((teacher @ X) ** 2)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 1.5])
+def test_appendix_b_equation_34(rate):
+    """(I − ηC)ⁿC⁻¹ has C's eigenvectors and (1 − ηλᵢ)ⁿ/λᵢ. True; called an SVD, true if η ≤ 1/λ_max.
+
+    Beyond, odd n make some negative, and singular values can't be.
+    """
+    _, _, C, U, values = _lesson(0)
+    matrix = np.linalg.matrix_power(np.eye(F) - rate * C, 3) @ np.linalg.inv(C)
+    expected = (1 - rate * values) ** 3 / values
+    np.testing.assert_allclose(np.diag(U.T @ matrix @ U), expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(matrix, U * expected @ U.T, rtol=1e-6, atol=1e-9)
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    assert (np.abs(np.sort(expected)[::-1] - singular).max() < 1e-6) == (rate <= 1)
+
+
+def test_appendix_b_coincides_with_theorem_1():
+    """After enough steps the filter is what Theorem 1 keeps of C⁻¹. True if there is a gap in the spectrum.
+
+    Relative to its norm the filtered matrix is then U_kΣ_k⁻¹U_kᵀ up to λ_k/λ_{k+1}'s power. Without a gap it
+    has no k: at each n what is kept tapers off.
+    """
+    k = 3
+
+    def apart(values, n):
+        kept, filtered = np.where(np.arange(F) < k, 1 / values, 0), (1 - values) ** n / values
+        return np.linalg.norm(filtered - kept) / np.linalg.norm(kept)
+
+    gap, none = np.r_[np.full(k, 1e-4), np.full(F - k, 0.9)], np.linspace(0.5, 0.9, F)
+    assert apart(gap, 20) < 0.01
+    assert min(apart(none, n) for n in range(500)) > 0.5
+
+
+def test_appendix_b_early_stopping_spares_the_small_eigenvalues():
+    """Stopping early is said to lessen the perturbation by small eigenvalues: of the remaining error, false.
+
+    Each step lessens it at each λ, so that the fewer steps the more of C⁻¹'s smallest eigenvalues is left. Of
+    the student's own answers it is true: what it hasn't learnt can't perturb them. (Relative to the large
+    ones the small ones' share of the error rises with n.)
+    """
+    values = np.geomspace(1e-3, 1, 50)
+    left = np.array([(1 - 0.9 * values) ** n / values for n in (0, 1, 10, 100)])
+    assert (np.diff(left, axis=0) < 0).all()
+    assert (np.diff(left[:, 0] / left[:, -1]) > 0).all()
+    learnt = np.array([1 - (1 - 0.9 * values) ** n for n in (1, 10, 100)])
+    assert (np.diff(learnt[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("condition", [10.0, 1000.0])
+def test_appendix_b_convergence_takes_the_condition_number(condition):
+    """The loss goes to 0 as n → ∞. True if η < 2/λ_max; "quickly", and "for a small η": false.
+
+    It falls as (1 − ηλ_min)²ⁿ: of the order of λ_max/λ_min steps at the largest η, more at a smaller.
+    """
+    values = np.geomspace(1 / condition, 1, F)
+
+    def steps(rate):
+        """Until the loss, of a w* with the same share of each eigenvector, is a hundredth."""
+        n = np.arange(200_000)[:, None]
+        losses = ((1 - rate * values) ** (2 * n) * values)[:, 0]  # of the smallest λ, the last to go
+        return int(np.argmax(losses < 0.01 * losses[0]))
+
+    assert steps(1.0) == pytest.approx(np.log(100) / 2 * condition, rel=0.1)
+    assert steps(0.1) == pytest.approx(10 * steps(1.0), rel=0.2)
 
 
 @quick

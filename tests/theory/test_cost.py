@@ -57,6 +57,33 @@ def test_the_inverse_is_the_major_part_only_of_few_pictures(k):
     assert 230 * each > 3 * _whitening(4, 100) / 4 or k != 100
 
 
+def test_one_embedding_for_all_locations_costs_next_to_nothing():
+    """Drawing W takes some 4Fk² operations once, the factorisations HW times 4/3 k³. True."""
+    F, k, locations = 448, 100, 64 * 64
+    drawing = 4 * F * k**2  # Householder's QR and Q
+    assert drawing < 0.005 * locations * _whitening(4, k) / 4
+    # Another W at each location would cost more than the factorisation itself.
+    assert drawing > _whitening(4, k) / 4
+
+
+def test_what_is_infeasible_is_all_locations_at_once():
+    """64 × 64 matrices of 1792 × 1792 don't fit 24 GB. True; false that the inverse can't be computed.
+
+    By blocks of locations each one is 13 MB. Of N pictures, N < F, the inverse with ε is exact by an N × N
+    matrix (Woodbury's identity), which at N = 230 is 60 times smaller.
+    """
+    F, N, locations, epsilon = 1792, 230, 64 * 64, 0.01
+    assert locations * F**2 * 4 > 2 * 24e9
+    assert round(F**2 * 4 / 1e6) == 13
+    assert round((F / N) ** 2) >= 60
+    X = np.random.default_rng(0).standard_normal((F, N))
+    x = np.random.default_rng(1).standard_normal(F)
+    dual = X.T @ X / N + epsilon * np.eye(N)
+    expected = x @ np.linalg.solve(X @ X.T / N + epsilon * np.eye(F), x)
+    found = (x @ x - x @ X @ np.linalg.solve(dual, X.T @ x) / N) / epsilon
+    assert found == pytest.approx(expected, rel=1e-8)
+
+
 def test_the_papers_own_clock_is_not_cubic():
     """191.5 s at k = 100 and 1464.6 s at 448: 7.65 times as long, an exponent of 1.36; k³ would be 90 times.
 

@@ -46,3 +46,19 @@ def test_global_overlooks_what_is_quiet_here_and_lively_there():
     defect, zero = jnp.array([0.0, 1.0]), jnp.zeros(2)  # ten deviations of the one, one of the other
     assert float(local.distance(defect, zero)) == pytest.approx(10, rel=0.1)
     assert float(shared.distance(defect, zero)) == pytest.approx(np.sqrt(2), rel=0.1)
+
+
+@pytest.mark.parametrize("apart", [1.0, 3.0])
+def test_local_has_one_mode_where_all_locations_together_have_two(apart):
+    """Two locations, each a Gaussian: together not one. True if their means are over 2 deviations apart.
+
+    Nearer than that the mixture has one mode too (section 2.1).
+    """
+    x = np.linspace(-6, 6 + apart, 10_001)
+
+    def modes(density):
+        return int(np.sum((density[1:-1] > density[:-2]) & (density[1:-1] > density[2:])))
+
+    here, there = np.exp(-(x**2) / 2), np.exp(-((x - apart) ** 2) / 2)
+    assert modes(here) == modes(there) == 1
+    assert modes(here + there) == (2 if apart > 2 else 1)

@@ -96,6 +96,55 @@ def test_theorem_1(seed, shape, norm):
         assert least < float(approximation_error(C, U[:, -k:], norm=norm))
 
 
+@quick
+@given(seed=seeds, shape=shapes)
+def test_theorem_1_proof(seed, shape):
+    """W(WᵀCW)⁻¹Wᵀ is a BBᵀ of k columns, B = WVΛ^½, so that Lemma 1 bounds it. True of each W of rank k.
+
+    And U_k's is Lemma 1's own (Eq. 5): the bound is reached.
+    """
+    F, k = shape
+    U, values, C = covariance(seed, F)
+    W = gaussian(seed, F, k)
+    inverses, V = np.linalg.eigh(np.linalg.inv(W.T @ C @ W))
+    B = W @ V * np.sqrt(inverses)
+    assert B.shape == (F, k)
+    np.testing.assert_allclose(B @ B.T, low_rank(C, W), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        low_rank(C, U[:, :k]), U[:, :k] / values[:k] @ U[:, :k].T, rtol=1e-6, atol=1e-9
+    )
+    # Of a W without rank k there is no inverse to take apart.
+    with pytest.raises(np.linalg.LinAlgError):
+        low_rank(C, np.zeros((F, k)))
+
+
+@quick
+@given(seed=seeds, decades=st.floats(0, 12))
+def test_near_zero_eigenvalues_score_high(seed, decades):
+    """A step of 1 along u has d² = 1/λ, without bound as λ → 0; with ε at most 1/ε (section 2.2). True."""
+    U, values, _ = covariance(seed, 6)
+    values[0] = 10.0**-decades
+    u = U[:, 0]
+    M = np.asarray(whitener(U * values @ U.T, EPSILON))
+    expected = 1 / (values[0] + EPSILON)
+    assert np.sum((M @ u) ** 2) == pytest.approx(expected, rel=1e-6)
+    assert expected <= 1 / EPSILON < 1e12
+
+
+def test_normalised_features_do_not_have_a_flat_spectrum():
+    """Batch normalisation makes C's diagonal 1, Corollary 1 wants C = αI: false where channels correlate.
+
+    True of the diagonal: section 3's closing remark goes no further than that.
+    """
+    x = np.random.default_rng(0).standard_normal((400, 8)) @ covariance(0, 8)[2]
+    C = np.cov(((x - x.mean(0)) / x.std(0)).T, bias=True)
+    np.testing.assert_allclose(np.diag(C), 1, rtol=1e-6)
+    values = np.linalg.eigvalsh(C)
+    assert values[-1] > 100 * values[0]
+    low, high = _bounds(values, 3, "frobenius")
+    assert high > 100 * low
+
+
 @either_norm
 @quick
 @given(seed=seeds, shape=shapes)
@@ -172,7 +221,7 @@ def test_theorem_2_spectral(seed, shape):
 
 
 @either_norm
-def test_theorem_2_with_epsilon_not_of_a_gaussian_w(norm):
+def test_theorem_2_with_epsilon_fails_for_a_gaussian_w(norm):
     """Dropping WᵀW = I where there is an ε: W(WᵀCW + εI)⁻¹Wᵀ is beyond the upper bound."""
     F, k = 12, 5
     for seed in range(20):
@@ -182,6 +231,72 @@ def test_theorem_2_with_epsilon_not_of_a_gaussian_w(norm):
         high = _bounds(values + EPSILON, k, norm)[1]
         assert squared(P - low_rank(C, omega, EPSILON), norm) > high
         assert squared(P - low_rank(C, np.linalg.qr(omega)[0], EPSILON), norm) <= high
+
+
+@quick
+@given(seed=seeds, shape=shapes)
+def test_theorem_2_equations_20_and_21(seed, shape):
+    """‖E‖² = ‖C⁻¹‖² + tr (WᵀCW)⁻² − 2 tr WᵀC⁻¹W(WᵀCW)⁻¹ in Frobenius's norm. True if WᵀW = I.
+
+    The step that drops both W is called cyclic invariance; the trace gives WᵀW(WᵀCW)⁻¹ twice, and it takes
+    WᵀW = I to be rid of it.
+    """
+    F, k = shape
+    _, _, C = covariance(seed, F)
+
+    def sides(W):
+        inner, P = np.linalg.inv(W.T @ C @ W), np.linalg.inv(C)
+        A = W @ inner @ W.T
+        np.testing.assert_allclose(  # Eq. 20, of any W
+            squared(P - A, "frobenius"),
+            squared(P, "frobenius") + squared(A, "frobenius") - 2 * np.trace(P @ A),
+            rtol=1e-6,
+            atol=1e-6 * squared(P, "frobenius"),
+        )
+        return squared(A, "frobenius"), np.trace(inner @ inner)
+
+    np.testing.assert_allclose(*sides(semi_orthogonal(seed, F, k)), rtol=1e-8)
+    left, right = sides(2 * semi_orthogonal(seed, F, k))
+    assert left == pytest.approx(16 * right)
+
+
+@quick
+@given(seed=seeds, shape=shapes)
+def test_theorem_2_equation_26(seed, shape):
+    """‖C⁻¹‖² − tr (WᵀCW)⁻² is greatest for the k largest eigenvalues' eigenvectors; there it is ‖E‖². True.
+
+    If WᵀW = I: interlacing is what makes them the greatest.
+    """
+    F, k = shape
+    U, values, C = covariance(seed, F)
+
+    def bound(W):
+        return np.sum(values**-2.0) - np.trace(np.linalg.matrix_power(np.linalg.inv(W.T @ C @ W), 2))
+
+    greatest, W = bound(U[:, -k:]), semi_orthogonal(seed, F, k)
+    np.testing.assert_allclose(greatest, _bounds(values, k, "frobenius")[1], rtol=1e-8)
+    _at_most(bound(W), greatest)
+    assert bound(100 * U[:, :k]) > greatest
+
+
+@quick
+@given(seed=seeds, shape=shapes)
+def test_theorem_2_equation_27(seed, shape):
+    """E is positive semi-definite and below C⁻¹, hence ‖E‖ ≤ 1/λ_min in the spectral norm. True of every W.
+
+    The paper names Cauchy's theorem for the inequality. That W(WᵀCW)⁻¹Wᵀ has no negative eigenvalue is
+    enough; what needs a theorem is the equality before it, that E has none either. With a W scaled after its
+    inverse is taken neither holds.
+    """
+    F, k = shape
+    _, values, C = covariance(seed, F)
+    A, P = low_rank(C, gaussian(seed, F, k)), np.linalg.inv(C)
+    tiny = 1e-8 / values[0]
+    assert np.linalg.eigvalsh(A)[0] > -tiny
+    assert np.linalg.eigvalsh(P - A)[0] > -tiny
+    assert np.linalg.norm(P - A, 2) <= (1 + 1e-9) / values[0]
+    assert np.linalg.eigvalsh(P - 2 * A)[0] < -tiny
+    assert np.linalg.norm(P + A, 2) > 1 / values[0]
 
 
 @quick
@@ -270,6 +385,28 @@ def test_lemma_2(seed, shape):
 
 @quick
 @given(seed=seeds, shape=shapes)
+def test_lemma_2_of_the_inverse(seed, shape):
+    """Of C⁻¹'s eigenvalues (WᵀCW)⁻¹ has harmonic means, WᵀC⁻¹W's diagonal arithmetic ones (Eq. 22, 23).
+
+    In the basis of WᵀCW's eigenvectors, with the same weights: true if WᵀW = I.
+    """
+    F, k = shape
+    U, values, C = covariance(seed, F)
+    W = semi_orthogonal(seed, F, k)
+    found, vectors = np.linalg.eigh(W.T @ C @ W)
+    a = (U.T @ W @ vectors) ** 2
+    harmonic = 1 / (values @ a)
+    arithmetic = np.diag(vectors.T @ W.T @ np.linalg.inv(C) @ W @ vectors)
+    np.testing.assert_allclose(harmonic, 1 / found, rtol=1e-8)
+    np.testing.assert_allclose((1 / values) @ a, arithmetic, rtol=1e-8)
+    _at_most(harmonic.max() / arithmetic[harmonic.argmax()], 1)
+    # Weights that don't add up to 1 are no mean: of 2W the "harmonic mean" is a quarter, below all of C⁻¹.
+    doubled = 1 / (values @ (4 * a))
+    np.testing.assert_allclose(doubled, harmonic / 4, rtol=1e-12)
+
+
+@quick
+@given(seed=seeds, shape=shapes)
 def test_cauchy_interlacing(seed, shape):
     """The i-th largest eigenvalue of WᵀCW is at most C's i-th largest and at least its (F − k + i)-th.
 
@@ -285,7 +422,7 @@ def test_cauchy_interlacing(seed, shape):
         np.testing.assert_allclose(embedded_eigenvalues(C, W), expected, rtol=1e-8)
 
 
-def test_cauchy_interlacing_not_of_a_gaussian_w():
+def test_cauchy_interlacing_fails_for_a_gaussian_w():
     """Its columns are √F long: its eigenvalues leave C's range, here for every seed."""
     F, k = 40, 5
     for seed in range(20):

@@ -72,9 +72,32 @@ def test_proposition_2_is_the_rank():
     few = _pictures(1, K)
     assert rank(few @ semi_orthogonal(0, F, K)) == pytest.approx(K)
     assert rank((few - few.mean(0)) @ semi_orthogonal(0, F, K)) == pytest.approx(K - 1)
+
+
+def test_proposition_2_proof():
+    """The mean of d² is tr FF⁺ with F = XᵀW: a projection's trace (Eq. 13, 14), k. True if F has rank k."""
+    z = _pictures(0) @ semi_orthogonal(0, F, K)
+    projection = z @ np.linalg.pinv(z)
+    np.testing.assert_allclose(projection @ projection, projection, atol=1e-10)
+    assert np.trace(projection) == pytest.approx(K)
+    assert not np.allclose(projection, np.eye(N), atol=0.1)
+    C = z.T @ z / N
+    assert np.mean(np.einsum("ni,ij,nj->n", z, np.linalg.inv(C), z)) == pytest.approx(K)
+    z[:, 1] = z[:, 0]
+    assert np.trace(z @ np.linalg.pinv(z, rcond=1e-10)) == pytest.approx(K - 1)
+
+
+def test_proposition_2_of_eigenvectors():
+    """Any k eigenvectors of C as W have the mean k, says Appendix A. True if none has λ = 0."""
+    x = _pictures(0)
+    _, U = np.linalg.eigh(x.T @ x / N)
+    for chosen in ([0, 1, 2, 3], [0, 3, 5, 8]):
+        assert np.mean(np.asarray(_about_zero(x, U[:, chosen], 0.0)) ** 2) == pytest.approx(K, rel=1e-6)
+    # Where k ≤ min(F, N) as the paper asks, and yet λ = 0: nothing of the pictures is left to be measured.
+    few = x[:K]
     null = np.linalg.svd(few)[2][K:].T[:, :K]
-    assert null.shape == (F, K)
-    assert np.abs(few @ null).max() < 1e-12
+    np.testing.assert_allclose(few.T @ few @ null, 0, atol=1e-9)
+    np.testing.assert_allclose(few @ null, 0, atol=1e-9)
 
 
 @quick
@@ -116,3 +139,29 @@ def test_proposition_2_of_unseen_pictures(known_mean):
     error = d2.std() / np.sqrt(fits)
     assert error < 0.05
     assert abs(d2.mean() - expected) < 4 * error
+
+
+def test_proposition_2_of_unseen_pictures_whatever_the_error():
+    """E is said to decide how well d² holds for unseen good pictures. Of Gaussian ones false.
+
+    d² doesn't change with an invertible matrix on z, hence its distribution is the same for every C and every
+    W of rank k, for the best E and for the worst: N and k alone decide. What E decides is an anomaly's d².
+    """
+    n, k, fits = 20, 4, 20_000
+    rng = np.random.default_rng(0)
+    values = np.geomspace(1e-3, 1e3, F)
+    x = rng.standard_normal((fits, n + 1, F)) * np.sqrt(values)
+
+    def squared(z):
+        of_all = moments.of_batch(z[:-1])
+        return mahalanobis(z[-1], of_all.mean, whitener(moments.covariance(of_all), 0.0)) ** 2
+
+    each = jax.jit(jax.vmap(squared))
+    for W in (np.eye(F)[:, :k], np.eye(F)[:, -k:], semi_orthogonal(0, F, k)):
+        d2 = np.asarray(each(x @ W))
+        assert abs(d2.mean() - 6) < 4 * d2.std() / np.sqrt(fits)
+    # A step along the smallest eigenvector: the best W sees it, the worst doesn't.
+    step = np.eye(F)[0]
+    best, worst = (step @ W @ (W.T / values @ W) @ W.T @ step for W in (np.eye(F)[:, :k], np.eye(F)[:, -k:]))
+    assert best == pytest.approx(1e3)
+    assert worst == 0
