@@ -101,7 +101,7 @@ def test_fit_leaves_a_detector_a_threshold_and_a_page(fitted, good):
     pixels = _pixels(good)
     batches = [pixels[i : i + 4] for i in range(0, 14, 4)]
     expected = np.concatenate(list(detector.leave_one_out_maps(batches))).max((1, 2))
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
     page = (fitted / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
     assert f"{found.threshold:.4g}" in page
@@ -258,7 +258,7 @@ def test_a_mask_belongs_to_its_threshold(good, tmp_path, capsys):
     detector = Detector.load(folder)
     for row, pixels in zip(_rows(tmp_path / "masked"), _pixels(new), strict=True):
         expected = np.nanmax(detector.anomaly_map(pixels[None], ignored=marked > 0))
-        assert float(row["score"]) == pytest.approx(float(expected), rel=1e-5)
+        assert float(row["score"]) == pytest.approx(float(expected), rel=1e-4)
         assert row["decision"]
     Image.fromarray(marked.T.reshape(SIZE)).save(tmp_path / "other.png")
     given = ["predict", str(folder), str(new), f"--ignore-mask={tmp_path / 'other.png'}"]
@@ -267,7 +267,7 @@ def test_a_mask_belongs_to_its_threshold(good, tmp_path, capsys):
     assert {row["decision"] for row in _rows(tmp_path / "other")} == {""}
     assert main(["calibrate", str(folder), str(good), "--leave-one-out", "--false-alarm-rate=0.2"]) == 0
     plain = _fit(good, tmp_path / "plain")
-    np.testing.assert_allclose(_threshold(folder).scores, _threshold(plain).scores, rtol=1e-5)
+    np.testing.assert_allclose(_threshold(folder).scores, _threshold(plain).scores, rtol=1e-4)
 
 
 def test_calibrate_takes_unseen_pictures_alone(fitted, good, tmp_path, capsys):
@@ -319,7 +319,7 @@ def test_pictures_of_a_group_are_left_out_together(good, tmp_path):
     found = _threshold(folder)
     assert len(set(found.groups)) == 14
     scores = dict(zip(found.names, found.scores, strict=True))
-    assert scores["twin"] == pytest.approx(scores["p00"], rel=1e-5)
+    assert scores["twin"] == pytest.approx(scores["p00"], rel=1e-4)
     without = _fit(good_, tmp_path / "e", "--exclude", "twin", "p00")
     expected = np.max(Detector.load(without).anomaly_map(_pixels(good)[:1]))
     assert scores["twin"] == pytest.approx(float(expected), rel=2e-3)  # as if neither had been seen
