@@ -27,7 +27,8 @@ class Inspected:
         maps: (N, height, width) float32 distances; NaN where nothing is judged.
         scores: (N,) float32, each map's maximum; NaN where the map isn't finite.
         p_values: (N,); None without a threshold.
-        defective: (N,) bool; None without a threshold. False where the score is NaN: look at the scores.
+        defective: (N,) bool; None without a threshold. True where the score is NaN: nothing says that it is
+            good.
     """
 
     maps: np.ndarray
@@ -109,7 +110,7 @@ class Inspector:
         if self.calibration is None:
             return Inspected(maps, scores, None, None)
         finite = np.isfinite(scores)
-        defective = np.zeros(len(scores), bool)
+        defective = np.ones(len(scores), bool)
         defective[finite] = self.calibration.defective(scores[finite])
         return Inspected(maps, scores, self.calibration.p_values(scores), defective)
 
