@@ -115,7 +115,7 @@ class Judge:
         precision = jax.tree.map(lambda x: x.astype(self.mean.dtype), self.precision)
         distance = distances(z, self.mean, precision)
         maps = anomaly_maps(distance, self.size, self.sigma, self.ignored)
-        counts = maps if self.judged is None else jnp.where(self.judged, maps, 0)
+        counts = maps if self.judged is None else jnp.where(self.judged[None], maps, 0)
         # Distances are never below 0. A maximum may pass over NaN (ONNX leaves that open); a sum doesn't.
         score = jnp.max(counts, axis=(1, 2)) + jnp.sum(counts * 0, axis=(1, 2))
         if self.scores is None or self.threshold is None:

@@ -76,7 +76,9 @@ def _inlined(graph: Graph, closed: Any, operands: list[Value]) -> list[Value]:
     known |= zip(jaxpr.invars, operands, strict=True)
 
     def value(variable: Any) -> Value:
-        return constant(variable.val) if isinstance(variable, Literal) else known[variable]
+        if isinstance(variable, Literal):
+            return constant(np.asarray(variable.val, variable.aval.dtype))
+        return known[variable]
 
     for equation in jaxpr.eqns:
         given = [value(variable) for variable in equation.invars]
@@ -106,10 +108,8 @@ def _made(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
 
 def _may_be_computed(equation: Any) -> bool:
     """Not where an array would grow by it: it is kept as it was given, and the runtime makes it longer."""
-    if equation.primitive.name == "broadcast_in_dim":
+    name, results = equation.primitive.name, [variable.aval for variable in equation.outvars]
+    if name == "broadcast_in_dim" or not all(isinstance(n, int) for made in results for n in made.shape):
         return False
-    sides = [[v.aval for v in variables] for variables in (equation.invars, equation.outvars)]
-    if not all(isinstance(n, int) for aval in sides[1] for n in aval.shape):
-        return False
-    widens = equation.primitive.name == "convert_element_type" and sides[0][0].size > 1
-    return not (widens and sides[0][0].dtype.itemsize < sides[1][0].dtype.itemsize)
+    given = equation.invars[0].aval.dtype if equation.invars else None
+    return not (name == "convert_element_type" and given == np.float16)
