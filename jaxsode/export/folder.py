@@ -23,7 +23,7 @@ from jaxsode.report import write_json
 SCHEMA = 1
 Format = Literal["onnx", "stablehlo"]
 FORMATS: tuple[Format, ...] = ("onnx", "stablehlo")
-_EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = Path(__file__).parent / "examples"
 
 
 def check_installed(formats: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ def export(
         page["effect"] = asdict(check.compared(_in_memory(kept), inspector, batches))
     write_json(folder / "model.json", page)
     for name in ("prepare", *(f"score_{name}" for name in formats)):
-        shutil.copyfile(_EXAMPLES / f"{name}.py", folder / f"{name}.py")
+        shutil.copyfile(EXAMPLES / f"{name}.py", folder / f"{name}.py")
     return page
 
 

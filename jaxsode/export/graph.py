@@ -26,6 +26,7 @@ INLINE = 2**31 - 2**24
 """Bytes of arrays that a file holds itself; protobuf's own limit is 2 GiB for all of it."""
 
 _ALIGNED = 4096  # so that a runtime may map the file into memory
+_SMALL = 1024  # bytes; shapes are among them, which must be known without the other file
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,9 @@ class Graph:
         tensors = []
         with open(path, "wb") as file:
             for name, array in self.arrays.items():
+                if array.nbytes < _SMALL:
+                    tensors.append(_inside(name, array))
+                    continue
                 file.write(bytes(-file.tell() % _ALIGNED))
                 tensor = TensorProto(
                     name=name,
