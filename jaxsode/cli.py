@@ -15,6 +15,7 @@ COMMANDS = {
     "calibrate": "a threshold from unseen good pictures, or from the fitted ones, each left out",
     "predict": "scores, decisions, regions and overlays of pictures",
     "export": "write a detector as one function, in ONNX and StableHLO",
+    "serve": "a detector as a service, with a page to show it on",
     "update": "fit a detector on more good pictures, exactly",
     "merge": "join detectors that were fitted on different pictures, exactly",
     "inspect": "say what a folder of pictures is taken for, before anything is computed",

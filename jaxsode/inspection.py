@@ -1,6 +1,6 @@
 """From prepared pictures to maps, scores, p-values and decisions: the one way, which every command takes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,10 @@ from jaxsode import checkpoint
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.calibration import Calibration
 from jaxsode.detector import Detector
-from jaxsode.errors import ArgumentError
+from jaxsode.errors import ArgumentError, NumericalError
 from jaxsode.fitting import grid_of
+from jaxsode.preparation import Preparation
+from jaxsode.regions import on_original, regions
 from jaxsode.scoring import anomaly_maps
 
 
@@ -113,6 +115,36 @@ class Inspector:
         defective = np.ones(len(scores), bool)
         defective[finite] = self.calibration.defective(scores[finite])
         return Inspected(maps, scores, self.calibration.p_values(scores), defective)
+
+    def told(self, inspected: Inspected, i: int, original: tuple[int, int]) -> dict[str, Any]:
+        """One picture's result as the commands tell it.
+
+        Args:
+            inspected: of several.
+            i: its place.
+            original: (height, width) of the picture itself, upright where that is asked for.
+
+        Returns:
+            `score`, `p_value`, `decision` ("good" or "defective"), `regions` above the threshold, each a dict
+            in the original's pixels, and their `area`; all but the score None without a threshold.
+
+        Raises:
+            NumericalError: it has no finite score.
+        """
+        score = float(inspected.scores[i])
+        if not np.isfinite(score):
+            raise NumericalError("it has no finite score: check the picture")
+        told: dict[str, Any] = {"score": score}
+        if self.calibration is None or inspected.p_values is None or inspected.defective is None:
+            return told | dict.fromkeys(("p_value", "decision", "regions", "area"))
+        preparation = self.detector.preparation or Preparation(upright=True)
+        placing = preparation.placing(original, self.detector.size)
+        found = regions(inspected.maps[i], self.calibration.threshold)
+        told["p_value"] = float(inspected.p_values[i])
+        told["decision"] = "defective" if inspected.defective[i] else "good"
+        told["regions"] = [asdict(on_original(region, placing)) for region in found]
+        told["area"] = sum(region["area"] for region in told["regions"])
+        return told
 
     def scores(self, maps: np.ndarray) -> np.ndarray:
         """Each map's maximum over what is judged.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,11 +29,11 @@ from jaxsode.datasets.decode import open_picture
 from jaxsode.datasets.listing import listed, read_file
 from jaxsode.datasets.reading import suffixes
 from jaxsode.drift import Drift
-from jaxsode.errors import ArgumentError, DataError, JaxsodeError, OutputError
+from jaxsode.errors import ArgumentError, DataError, JaxsodeError, NumericalError, OutputError
 from jaxsode.home import expanded, readable
 from jaxsode.inspection import Inspected, Inspector
 from jaxsode.preparation import Placing, Preparation
-from jaxsode.regions import mask_on_original, on_original, regions
+from jaxsode.regions import mask_on_original
 from jaxsode.report.overlay import overlay
 
 if TYPE_CHECKING:
@@ -324,20 +324,13 @@ def _scored(
         if read.prepared is None or read.original is None or got is None:
             yield read, row, None
             continue
-        if not np.isfinite(got.scores[i]):
-            lost = _Read(read.path, error=f"{readable(read.path)} has no finite score: check the picture")
+        try:
+            told = inspector.told(got, i, (read.original.shape[0], read.original.shape[1]))
+        except NumericalError as error:
+            lost = _Read(read.path, error=f"{readable(read.path)}: {error}")
             yield lost, row | {"error": lost.error}, None
             continue
-        row["score"] = float(got.scores[i])
-        shown = got.maps[i]
-        if inspector.calibration is not None and got.p_values is not None and got.defective is not None:
-            row["p_value"] = float(got.p_values[i])
-            row["decision"] = "defective" if got.defective[i] else "good"
-            placing = _placing(read, inspector)
-            found = regions(shown, inspector.calibration.threshold)
-            row["regions"] = [asdict(on_original(region, placing)) for region in found]
-            row["area"] = sum(region["area"] for region in row["regions"])
-        yield read, row, shown
+        yield read, row | told, got.maps[i]
 
 
 def _placing(read: _Read, inspector: Inspector) -> Placing:
