@@ -104,10 +104,22 @@ def serve(asked: Serve, console: Console) -> None:
     )
     server = uvicorn.Server(config)
     with listening:
-        thread = threading.Thread(target=server.run, args=([listening],), name="jaxsode-serve")
-        thread.start()
+        # Not `thread.join`, of which Python before 3.13 believes that the thread has ended once a signal
+        # handler raises in it.
+        ended = threading.Event()
+
+        def run() -> None:
+            try:
+                server.run([listening])
+            finally:
+                ended.set()
+
+        threading.Thread(target=run, name="jaxsode-serve", daemon=True).start()
         try:
-            _wait_until_up(server, thread)
+            while not server.started and not ended.wait(0.05):
+                pass
+            if not server.started:
+                raise ArgumentError("the service didn't start: see what was said before")
             address = f"{'https' if secure else 'http'}://{_shown(listening)}/"
             threshold = "no threshold" if calibration is None else f"threshold {calibration.threshold:.4g}"
             console.print(
@@ -117,14 +129,15 @@ def serve(asked: Serve, console: Console) -> None:
             )
             if not _is_loopback(listening):
                 console.print("anybody who reaches it may use it: it asks for no password", style="yellow")
-            while thread.is_alive():
-                thread.join(1.0)
+            while not ended.wait(1.0):  # with a limit, so that a signal is heard
+                pass
         except (KeyboardInterrupt, Stopped) as signalled:
             number = signalled.number if isinstance(signalled, Stopped) else signal.SIGINT
             name = signal.Signals(number).name
             console.print(f"{name}: finishing what came in", markup=False)
             server.should_exit = True
-            thread.join()
+            while not ended.wait(1.0):
+                pass
             judged = sum(service.figures.pictures.values())
             console.print(f"{judged} pictures judged; ended", markup=False)
 
@@ -152,13 +165,6 @@ def _listening(host: str, port: int) -> socket.socket:
             f"{host}, port {port}, can't be listened at ({getattr(error, 'strerror', None) or error}): "
             "choose another --port or --host"
         ) from error
-
-
-def _wait_until_up(server: object, thread: threading.Thread) -> None:
-    while thread.is_alive() and not getattr(server, "started", False):
-        thread.join(0.05)
-    if not getattr(server, "started", False):
-        raise ArgumentError("the service didn't start: see what was said before")
 
 
 def _shown(listening: socket.socket) -> str:

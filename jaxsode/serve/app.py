@@ -33,6 +33,7 @@ from jaxsode.serve.state import Watch
 from jaxsode.serve.uploads import Picture, Refused, bodies, decoded, drained, preparation_of
 
 PAGE = Path(__file__).with_name("page.html")
+_NO_PLACE = Refused(503, "all places are taken: come again in a second")
 
 
 @dataclass(frozen=True)
@@ -96,19 +97,21 @@ class Service:
         Raises:
             Refused: there is no place, there are too many pictures, or one can't be read or judged.
         """
-        held = 0
         try:
+            self.places.take()
+        except Full:
+            await drained(request, self.limits.body_bytes)  # or the sender would not hear of it
+            raise _NO_PLACE from None
+        held = 1
+        try:
+            files = await bodies(request, most_bytes=self.limits.body_bytes, most_files=self.limits.queue)
+            if most is not None and len(files) > most:
+                raise Refused(400, f"{len(files)} pictures where {most} is asked for: send it by itself")
             try:
-                self.places.take()
-                held = 1
-                files = await bodies(request, most_bytes=self.limits.body_bytes, most_files=self.limits.queue)
-                if most is not None and len(files) > most:
-                    raise Refused(400, f"{len(files)} pictures where {most} is asked for: send it by itself")
                 self.places.take(len(files) - 1)
-                held = len(files)
             except Full:
-                await drained(request, self.limits.body_bytes)
-                raise Refused(503, "all places are taken: come again in a second") from None
+                raise _NO_PLACE from None
+            held = len(files)
             # All of them end before the places are given back, whatever becomes of one.
             made = await asyncio.gather(*(self._one(*file, answer) for file in files), return_exceptions=True)
             for each in made:
