@@ -116,6 +116,48 @@ class Inspector:
         defective[finite] = self.calibration.defective(scores[finite])
         return Inspected(maps, scores, self.calibration.p_values(scores), defective)
 
+    def score_samples(self, pictures: Any) -> np.ndarray:
+        """scikit-learn's word for −score: higher is more normal.
+
+        Args:
+            pictures: as for `__call__`.
+
+        Returns:
+            (N,) float32; NaN where a map isn't finite.
+        """
+        return -self(pictures).scores
+
+    def decision_function(self, pictures: Any) -> np.ndarray:
+        """scikit-learn's word for threshold − score: below 0 is an outlier.
+
+        Args:
+            pictures: as for `__call__`.
+
+        Returns:
+            (N,) float32; NaN where a map isn't finite.
+
+        Raises:
+            ArgumentError: there is no threshold.
+        """
+        return np.float32(self._decided().threshold) + self.score_samples(pictures)
+
+    def predict(self, pictures: Any) -> np.ndarray:
+        """scikit-learn's word for the decision.
+
+        Args:
+            pictures: as for `__call__`.
+
+        Returns:
+            (N,) int: 1 is good, −1 defective; −1 too where the score is NaN.
+
+        Raises:
+            ArgumentError: there is no threshold.
+        """
+        self._decided()
+        defective = self(pictures).defective
+        assert defective is not None
+        return np.where(defective, -1, 1)
+
     def told(self, inspected: Inspected, i: int, original: tuple[int, int]) -> dict[str, Any]:
         """One picture's result as the commands tell it.
 
@@ -156,6 +198,11 @@ class Inspector:
             (N,) float32; NaN where a map isn't finite.
         """
         return np.max(maps[:, self.judged], axis=1)
+
+    def _decided(self) -> Calibration:
+        if self.calibration is None:
+            raise ArgumentError(self.why_no_threshold or "there is no threshold: give a calibration")
+        return self.calibration
 
     @cached_property
     def judged(self) -> np.ndarray:

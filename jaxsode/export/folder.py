@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib import import_module, util
+from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,12 +107,13 @@ def export(
         differences["stablehlo"] = check.compared(check.of_stablehlo(path), kept, batches)
         page["formats"]["stablehlo"] = {"platforms": list(platforms), "arrays": "model.npz"}
     if "onnx" in formats:
-        onnx, graph = (import_module(f"jaxsode.export.{name}") for name in ("onnx", "graph"))
+        from jaxsode.export import graph, onnx_model
+
         path = folder / "model.onnx"
         picture = jax.ShapeDtypeStruct((*judge.size, 3), np.uint8)
         about = {name: str(page[name]) for name in ("jaxsode", "threshold", "alpha")}
         inline = graph.INLINE if inline is None else inline
-        onnx.write(path, lambda judge, x: judge(x), judge, picture, about=about, inline=inline)
+        onnx_model.write(path, lambda judge, x: judge(x), judge, picture, about=about, inline=inline)
         differences["onnx"] = check.compared(check.of_onnx(path), kept, batches)
         page["formats"]["onnx"] = {"opset": graph.OPSET}
     for name, difference in differences.items():

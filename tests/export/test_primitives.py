@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from jaxsode.errors import ArgumentError
-from jaxsode.export import onnx as to_onnx
+from jaxsode.export import onnx_model as to_onnx
 from jaxsode.export.primitives import LOWERINGS
 
 

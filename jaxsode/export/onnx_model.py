@@ -77,7 +77,8 @@ def _inlined(graph: Graph, closed: Any, operands: list[Value]) -> list[Value]:
 
     def value(variable: Any) -> Value:
         if isinstance(variable, Literal):
-            return constant(np.asarray(variable.val, variable.aval.dtype))
+            aval: Any = variable.aval
+            return constant(np.asarray(variable.val, aval.dtype))
         return known[variable]
 
     for equation in jaxpr.eqns:
