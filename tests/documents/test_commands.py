@@ -18,6 +18,7 @@ from file_server import serving
 import bench.run
 from jaxsode import backbones, cli, run
 from jaxsode.backbones.publishers import ADDRESSES, Address
+from jaxsode.commands.serve import Serve
 from jaxsode.datasets.demo import dataset as demo
 from jaxsode.datasets.demo import files as demo_files
 
@@ -26,7 +27,7 @@ SIZE = (32, 32)
 SMALL = ["--size", *map(str, SIZE), "--k", "4"]
 # What is added to a command, so that it ends at once.
 MORE = {"fit": SMALL, "run": SMALL}
-OTHERS = {"pip", "pytest", "ruff", "pyright", "zensical", "python", ".ci/run", "."}
+OTHERS = {"pip", "pytest", "ruff", "pyright", "zensical", "python", "curl", ".ci/run", "."}
 
 
 @pytest.fixture
@@ -76,7 +77,9 @@ def test_they_run(page, capsys, monkeypatch):
             )
             monkeypatch.setattr("sys.stdin", io.StringIO(piped.stdout))
             words = words[words.index("|") + 1 :]
-        if words[0] == "jaxsode":
+        if words[:2] == ["jaxsode", "serve"]:  # which has no end; tests/serve runs it
+            tyro.cli(Serve, args=words[2:])
+        elif words[0] == "jaxsode":
             more = [] if "--exclude" in words else MORE.get(words[1], [])  # which changes no setting
             given = [*words[1:], *more]
             assert cli.main(given) == 0, f"{' '.join(words)}: {capsys.readouterr().err}"

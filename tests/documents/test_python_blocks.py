@@ -57,7 +57,7 @@ def test_the_readme():
 
 @pytest.mark.usefixtures("folders")
 def test_the_pages_on_python():
-    known = _run(DOCS / "how-to" / "python.md", DOCS / "how-to" / "algebra.md")
+    known = _run(DOCS / "how-to" / "python.md", DOCS / "how-to" / "jax.md", DOCS / "how-to" / "algebra.md")
     assert (known["detector"].size, int(known["detector"].count)) == ((32, 48), 11)
     assert known["detector"].method.k == 4
     assert _shape(known["maps"]) == (3, 32, 48)
@@ -102,7 +102,7 @@ def test_the_table_below_a_block_is_what_it_prints(capsys):
 def test_no_other_page_has_python_that_nothing_runs():
     run = {
         README,
-        *(DOCS / "how-to" / name for name in ("python.md", "algebra.md", "machines.md", "threshold.md")),
+        *(DOCS / "how-to" / name for name in ("python.md", "jax.md", "algebra.md", "machines.md", "threshold.md")),
     }
     assert {page for page in PAGES if blocks(page, "python")} == run
 
