@@ -102,7 +102,7 @@ def test_the_table_below_a_block_is_what_it_prints(capsys):
 def test_no_other_page_has_python_that_nothing_runs():
     run = {
         README,
-        *(DOCS / "how-to" / name for name in ("python.md", "jax.md", "algebra.md", "machines.md", "threshold.md")),
+        *(DOCS / "how-to" / f"{name}.md" for name in ("python", "jax", "algebra", "machines", "threshold")),
     }
     assert {page for page in PAGES if blocks(page, "python")} == run
 
