@@ -52,7 +52,7 @@ class AtHand:
             preparation = dataclasses.replace(made.preparation, **plan.preparation)
             return dataclasses.replace(made, preparation=preparation)
 
-        return self._once(("dataset", plan.dataset), load)
+        return self._once(("dataset", data_of(plan)), load)
 
     def split(
         self, plan: Plan, name: str, *, without: Sequence[str] = (), test_every: int = 1
@@ -80,7 +80,7 @@ class AtHand:
         drawn = dataclasses.replace(
             drawn, train=left(drawn.train), test=left(drawn.test)[::test_every], left_out=left(drawn.left_out)
         )
-        return drawn, self._once((plan.dataset, drawn), lambda: fingerprint(dataset, drawn))
+        return drawn, self._once((data_of(plan), drawn), lambda: fingerprint(dataset, drawn))
 
     def backbone(self, plan: Plan) -> tuple[backbones.Backbone, str]:
         """The network, and the sha256 of its weights.
@@ -121,6 +121,16 @@ class AtHand:
         if isinstance(self._known[what], Missing):
             raise self._known[what]
         return self._known[what]
+
+
+def data_of(plan: Plan) -> tuple[Any, ...]:
+    """What decides a plan's pictures as they are prepared.
+
+    Args:
+        plan: see `Plan`.
+    """
+    own = (sorted(each.items()) for each in (plan.settings, plan.preparation))
+    return (plan.dataset, plan.data_dir, repr([*own]))
 
 
 def _silent(done: int, total: int | None) -> None:

@@ -23,7 +23,7 @@ from jaxsode.experiment.plan import SWEPT, Plan, Request, complete
 from jaxsode.experiment.record import Stopwatch, environment, peak_memory
 from jaxsode.method import Method
 from jaxsode.peers import Peer
-from jaxsode.reproduce.at_hand import AtHand, Missing
+from jaxsode.reproduce.at_hand import AtHand, Missing, data_of
 from jaxsode.reproduce.cells import METRICS_VERSION, SCHEMA, Cells, Key, digest
 from jaxsode.reproduce.rows import SEEDS, Column, Row, Target
 
@@ -214,7 +214,8 @@ def missing(
             continue
         if cells.get(key) is None:
             plan = each.plan
-            group = (plan.dataset, plan.backbone, plan.layers, plan.dtype, plan.size, plan.fit_on)
+            of_data = (data_of(plan), plan.size, plan.fit_on, plan.batch_size, plan.workers)
+            group = (*of_data, plan.backbone, plan.layers, plan.dtype, plan.picture_score)
             groups.setdefault(group, []).append((each, key))
     return list(groups.values())
 

@@ -10,7 +10,7 @@ from typing import Any
 from jaxsode import report
 from jaxsode.errors import OutputError
 from jaxsode.reproduce.at_hand import AtHand, Missing
-from jaxsode.reproduce.cells import Cells, Key
+from jaxsode.reproduce.cells import Cells, Key, digest
 from jaxsode.reproduce.compute import Wanted
 from jaxsode.reproduce.rows import Row, Target
 from jaxsode.reproduce.tables import NOTHING, Footnotes, Table
@@ -117,9 +117,12 @@ def _of_child(target: Target, label: str, each: Wanted, at_hand: AtHand) -> Mapp
         each.plan.dataset,
         "--split",
         each.split,
-        "--seed",
-        "0",
     ]
+    method = each.part()["method"]
+    options += ["--seed", str(method.get("seed") or 0)]
+    options += ["--backbone", each.plan.backbone]
+    if method.get("k") is not None:
+        options += ["--k", str(method["k"])]
     for option, given in (("--data", at_hand.places), ("--weights", at_hand.weights)):
         if given:
             options += [option, *(f"{name}={path}" for name, path in given.items())]
@@ -131,4 +134,8 @@ def _of_child(target: Target, label: str, each: Wanted, at_hand: AtHand) -> Mapp
         if child.returncode or not files:
             says = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise OutputError(f"{label} on its own came to nothing ({says}): see with {' '.join(options)}")
-        return report.read_json(files[0])
+        wanted = digest(each.key(at_hand))
+        found = [page for page in map(report.read_json, files) if digest(page["key"]) == wanted]
+        if not found:
+            raise OutputError(f"{label} on its own was another cell: see with {' '.join(options)}")
+        return found[0]

@@ -162,7 +162,8 @@ class Target:
         if dataset:
             made = replace(made, columns=tuple(c for c in made.columns if c.dataset in dataset))
         if split:
-            cut = [(c, tuple(s for s in c.splits if s in split)) for c in made.columns]
+            # A column that names none has all, and so those that are asked for.
+            cut = [(c, tuple(s for s in c.splits or split if s in split)) for c in made.columns]
             # All of a column, or a column of its own for what is left of it.
             columns = [
                 c if left == c.splits else replace(c, label=f"{c.label}: {', '.join(left)}", splits=left)

@@ -19,7 +19,7 @@ from jaxsode.commands.reproduce import main
 from jaxsode.datasets import load
 from jaxsode.errors import ArgumentError, OutputError
 from jaxsode.reproduce import compute, rows
-from jaxsode.reproduce.at_hand import AtHand
+from jaxsode.reproduce.at_hand import AtHand, data_of
 from jaxsode.reproduce.cells import Cells
 
 TARGET = """
@@ -182,9 +182,34 @@ def test_a_picture_that_changes_makes_another_key(target, monkeypatch):
             return record | {"picture": record["picture"] + b"!"} if i == index else dataset.records[i]
 
     again = AtHand({}, {"resnet18": "random"})
-    again._known["dataset", each.plan.dataset] = dataclasses.replace(dataset, records=Changed())
+    again._known["dataset", data_of(each.plan)] = dataclasses.replace(dataset, records=Changed())
     after = each.key(again)
     assert {name for name in before if before[name] != after[name]} == {"pictures"}
+
+
+def test_rows_of_other_pictures_or_another_score_are_made_apart(target, tmp_path):
+    """Each by its own preparation and score, not by those of the first row."""
+    changed = {"Cropped": 'resize = "crop"', "Top": 'picture_score = "top1%"'}
+    more = [
+        f'[[row]]\nlabel = "{label}"\nmethod = {{ embedding = "identity", precision = "global", {setting} }}'
+        for label, setting in changed.items()
+    ]
+    target.write_text("\n\n".join([target.read_text(encoding="utf-8"), *more]), encoding="utf-8")
+    small = rows.read(str(target)).narrowed(split=["object"], rows=["Global", *changed])
+    at_hand = AtHand({}, {"resnet18": "random"})
+    of = compute.all_wanted(small, small.columns, at_hand)
+    asked = [of[label, "object"][0] for label in ("Global", *changed)]
+    resized = [at_hand.dataset(each.plan).preparation.resize for each in asked]
+    assert resized == ["squeeze", "crop", "squeeze"]
+    groups = compute.missing(Cells(tmp_path / "cells"), at_hand, asked)
+    assert [[each.row.label for each, _ in group] for group in groups] == [["Global"], ["Cropped"], ["Top"]]
+    assert len({json.dumps(key, sort_keys=True) for group in groups for _, key in group}) == 3
+
+
+def test_a_column_of_all_splits_is_cut_to_those_that_are_asked_for(target):
+    small = dataclasses.replace(rows.read(str(target)), columns=(rows.Column("all", "demo"),))
+    (column,) = small.narrowed(split=["texture"]).columns
+    assert (column.splits, column.label) == (("texture",), "all: texture")
 
 
 def test_killed_at_several_points_it_comes_to_the_same_table(target, tmp_path):
@@ -270,13 +295,14 @@ def test_time_and_memory_of_a_row_of_its_own(target, tmp_path):
     text = target.read_text().replace('metric = "pixel', 'costs = true\nmetric = "pixel', 1)
     target.write_text(text, encoding="utf-8")
     output = tmp_path / "out"
-    options = ["--weights", "resnet18=random", "--split", "object", "--row", "Semi-orthogonal", "--seed", "0"]
-    assert main([str(target), "--output", str(output), *options]) == 0
+    options = ["--weights", "resnet18=random", "--split", "object", "--row", "Semi-orthogonal", "--seed", "1"]
+    assert main([str(target), "--output", str(output), *options, "--k", "3"]) == 0  # not the target's own
     (cost,) = [json.loads(p.read_text()) for p in _cells(output) if p.name.startswith("cost-")]
     assert cost["timing"]["fit_s"] > 0
     assert cost["memory"]["process_peak"] > 1e8
-    # 16 × 16 locations, the state of k = 4: k² + 34·k numbers each.
-    assert cost["state_bytes"] == 4 * 256 * (16 + 34 * 4)
+    # 16 × 16 locations, the state of k = 3: k² + 34·k numbers each.
+    assert cost["state_bytes"] == 4 * 256 * (9 + 34 * 3)
+    assert (cost["key"]["method"]["k"], cost["key"]["method"]["seed"]) == (3, 1)
     assert "time and memory" in (output / "small.md").read_text(encoding="utf-8")
 
 
