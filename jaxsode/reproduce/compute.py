@@ -205,14 +205,16 @@ def missing(
         slow: whether slow ones are among them.
     """
     groups: dict[Any, list[tuple[Wanted, Key]]] = {}
-    for each in {digest(each.part()): each for each in asked}.values():
+    met: set[str] = set()
+    for each in asked:
         if each.row.slow and not slow:
             continue
         try:
             key = each.key(at_hand)
         except Missing:
             continue
-        if cells.get(key) is None:
+        if digest(key) not in met and cells.get(key) is None:
+            met.add(digest(key))
             plan = each.plan
             of_data = (data_of(plan), plan.size, plan.fit_on, plan.batch_size, plan.workers)
             group = (*of_data, plan.backbone, plan.layers, plan.dtype, plan.picture_score)
