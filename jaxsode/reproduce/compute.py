@@ -195,6 +195,16 @@ Group = Sequence[tuple[Wanted, Key]]
 """Cells of one data set and one network."""
 
 
+def shared(plan: Plan) -> tuple[Any, ...]:
+    """What cells have in common that are made together.
+
+    Args:
+        plan: of one of them.
+    """
+    of_data = (data_of(plan), plan.size, plan.fit_on, plan.batch_size, plan.workers)
+    return (*of_data, plan.backbone, plan.layers, plan.dtype, plan.picture_score)
+
+
 def missing(
     cells: Cells, at_hand: AtHand, asked: Iterable[Wanted], *, slow: bool = False
 ) -> list[list[tuple[Wanted, Key]]]:
@@ -215,10 +225,7 @@ def missing(
             continue
         if digest(key) not in met and cells.get(key) is None:
             met.add(digest(key))
-            plan = each.plan
-            of_data = (data_of(plan), plan.size, plan.fit_on, plan.batch_size, plan.workers)
-            group = (*of_data, plan.backbone, plan.layers, plan.dtype, plan.picture_score)
-            groups.setdefault(group, []).append((each, key))
+            groups.setdefault(shared(each.plan), []).append((each, key))
     return list(groups.values())
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from jaxsode import report
 from jaxsode.datasets import Dataset, Split
+from jaxsode.errors import ArgumentError
 from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.features import free_device_memory
 from jaxsode.experiment.record import Stopwatch
 from jaxsode.preparation import Placing
 from jaxsode.reproduce.at_hand import AtHand, Missing
-from jaxsode.reproduce.compute import Bar, Wanted, features_of
+from jaxsode.reproduce.compute import Bar, Wanted, features_of, shared
 from jaxsode.reproduce.page import Panel
 from jaxsode.reproduce.rows import Column, Target
 
@@ -35,10 +36,18 @@ def panels(
         asked: of a column and a split, one method for each row.
         bar: for progress.
         missing: is told what can't be drawn, and why.
+
+    Raises:
+        ArgumentError: its rows are of several networks or preparations.
     """
     for column in columns:
         for split in column.splits:
             members = asked(column, split)
+            if len({shared(each.plan) for each in members}) > 1:
+                raise ArgumentError(
+                    f"{target.name}: the rows of a figure are drawn from one network and one preparation: "
+                    "make a target for each"
+                )
             try:
                 group = [(each, each.key(at_hand)) for each in members]
             except Missing as error:

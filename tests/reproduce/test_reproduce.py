@@ -272,7 +272,7 @@ def test_layers_are_kept_on_the_finest_grid(tmp_path):
     assert got["Coarse"] != got["Up"]
 
 
-def test_panels(tmp_path):
+def test_panels(tmp_path, capsys):
     """A strip for each kind of defect: the picture, each row's heat map, the truth; in the page alone."""
     path = tmp_path / "maps.toml"
     both = TARGET.replace('metric = "pixel_auroc.pooled"', 'kind = "maps"\npictures = 1')
@@ -288,6 +288,10 @@ def test_panels(tmp_path):
     kinds = {e.kind for e in load("demo").examples if e.defective and e.group == "object"}
     assert page.count('<figure class="panel">') == len(kinds) + 1  # and a good one
     assert "sampled, semi-orthogonal, truth" in page
+    two = 'label = "other"\nmethod = { embedding = "sampled", backbone = "wide_resnet50_2" }'
+    path.write_text(f"{both}\n[[row]]\n{two}\n", encoding="utf-8")
+    assert main([str(path), "--output", str(tmp_path / "two"), *RANDOM]) == 2
+    assert "drawn from one network" in capsys.readouterr().err
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
