@@ -121,4 +121,4 @@ def test_an_inspector_is_all_in_one(tmp_path):
     got = inspector(lost)
     assert np.isnan(got.scores[2])
     assert np.isnan(got.p_values[2])
-    assert not got.defective[2]
+    assert got.defective[2]  # what has no score is not called good

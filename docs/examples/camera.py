@@ -8,24 +8,27 @@ reads (pip install 'jaxsode[video]'), or a folder of pictures. A camera doesn't 
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from jaxsode.datasets.decode import open_picture
 from jaxsode.drift import Drift
+from jaxsode.errors import JaxsodeError
 from jaxsode.inspection import Inspector
 from jaxsode.preparation import Preparation
 
 
-def of_folder(folder: Path) -> Iterator[tuple[str, Image.Image]]:
+def of_folder(folder: Path, preparation: Preparation) -> Generator[tuple[str, Image.Image]]:
+    """Each file as the detector's own were read: turned upright, 16 bits by their range."""
     for path in sorted(folder.iterdir()):
-        with Image.open(path) as image:
-            yield path.name, image.convert("RGB")
+        yield path.name, open_picture(path.read_bytes(), channels=3, where=str(path), preparation=preparation)
 
 
-def of_video(source: str) -> Iterator[tuple[str, Image.Image]]:
+def of_video(source: str) -> Generator[tuple[str, Image.Image]]:
     """Every frame of a file; of a camera the newest, whatever came since the last one."""
     try:
         import cv2
@@ -46,27 +49,33 @@ def of_video(source: str) -> Iterator[tuple[str, Image.Image]]:
             number += 1
         return
     newest: list[tuple[int, np.ndarray]] = []
-    come = threading.Condition()
+    come, stop = threading.Condition(), threading.Event()
 
     def keep() -> None:
         number = 0
-        while (read := video.read())[0]:
+        while not stop.is_set() and (read := video.read())[0]:
             with come:
                 newest[:] = [(number, read[1])]
                 come.notify()
             number += 1
+        video.release()
         with come:
             newest[:] = [(-1, np.empty(0))]
             come.notify()
 
-    threading.Thread(target=keep, daemon=True).start()
-    while True:
-        with come:
-            come.wait_for(lambda: newest)
-            number, frame = newest.pop()
-        if number < 0:
-            return
-        yield f"frame {number}", image(frame)
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        while True:
+            with come:
+                come.wait_for(lambda: newest)
+                number, frame = newest.pop()
+            if number < 0:
+                return
+            yield f"frame {number}", image(frame)
+    finally:  # of Ctrl-C too: the camera is let go of before the program ends
+        stop.set()
+        keeper.join()
 
 
 def main() -> None:
@@ -76,20 +85,21 @@ def main() -> None:
     inspector = Inspector.load(Path(detector))
     if inspector.calibration is None:
         sys.exit(f"{inspector.why_no_threshold}")
-    # As its files were prepared: resized or cropped by the same rule. A frame is upright and of 8 bits.
-    preparation = inspector.detector.preparation or Preparation()
+    preparation = inspector.detector.preparation or Preparation(upright=True)  # as its own pictures were
     size = inspector.detector.size
     drift = Drift(inspector.calibration.scores, inspector.calibration.threshold)
-    frames = of_folder(Path(source)) if Path(source).is_dir() else of_video(source)
+    frames = of_folder(Path(source), preparation) if Path(source).is_dir() else of_video(source)
     try:
-        for name, image in frames:
-            found = inspector(preparation.resized(image, size)[None])
-            told = inspector.told(found, 0, (image.height, image.width))
-            print(
-                f"{name}  score {told['score']:.4g}  p {told['p_value']:.2g}  {told['decision']}", flush=True
-            )
-            if alarm := drift.add(told["score"], told["decision"] == "defective"):
-                print(alarm, flush=True)
+        with closing(frames):
+            for name, image in frames:
+                found = inspector(preparation.resized(image, size)[None])
+                told = inspector.told(found, 0, (image.height, image.width))
+                line = f"{name}  score {told['score']:.4g}  p {told['p_value']:.2g}  {told['decision']}"
+                print(line, flush=True)
+                if alarm := drift.add(told["score"], told["decision"] == "defective"):
+                    print(alarm, flush=True)
+    except JaxsodeError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print(f"{drift.seen} frames, {drift.defective} defective")
 

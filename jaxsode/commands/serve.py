@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from jaxsode.commands.ignoring import ignored as ignored_by
 from jaxsode.errors import ArgumentError
 from jaxsode.home import expanded, readable
 from jaxsode.inspection import Inspector
+
+GRACE_S = 120
+"""After a signal: whoever hasn't read its answer by then is left."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def serve(asked: Serve, console: Console) -> None:
     if lacking := [name for name in wanted if util.find_spec(name) is None]:
         raise ArgumentError(f"the service needs {', '.join(lacking)}: pip install 'jaxsode[serve]'")
     _check(asked)
+    certificate, key = _secure(asked.certificate, asked.key)
     check_device()
     import uvicorn
 
@@ -98,9 +103,13 @@ def serve(asked: Serve, console: Console) -> None:
 
     service = Service(inspector, limits, watch, said)
     listening = _listening(asked.host, asked.port)
-    secure = {"ssl_certfile": asked.certificate, "ssl_keyfile": asked.key} if asked.certificate else {}
     config = uvicorn.Config(
-        app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=None, **secure
+        app(service),
+        log_config=None,  # the standard one: what is a warning goes to standard error
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
     server = uvicorn.Server(config)
     with listening:
@@ -120,7 +129,7 @@ def serve(asked: Serve, console: Console) -> None:
                 pass
             if not server.started:
                 raise ArgumentError("the service didn't start: see what was said before")
-            address = f"{'https' if secure else 'http'}://{_shown(listening)}/"
+            address = f"{'http' if certificate is None else 'https'}://{_shown(listening)}/"
             threshold = "no threshold" if calibration is None else f"threshold {calibration.threshold:.4g}"
             console.print(
                 f"{readable(folder)} at {address} ({threshold}; {limits.batch_size} at once, at most "
@@ -140,6 +149,8 @@ def serve(asked: Serve, console: Console) -> None:
                 pass
             judged = sum(service.figures.pictures.values())
             console.print(f"{judged} pictures judged; ended", markup=False)
+    if watch is not None:
+        watch.write()
 
 
 def _check(asked: Serve) -> None:
@@ -149,11 +160,26 @@ def _check(asked: Serve) -> None:
             raise ArgumentError(f"--{option} {getattr(asked, name)} must be above 0")
     if not 0 <= asked.port <= 65535:
         raise ArgumentError(f"--port {asked.port} is none: give one from 0 to 65535")
-    if (asked.certificate is None) != (asked.key is None):
+
+
+def _secure(certificate: Path | None, key: Path | None) -> tuple[Path | None, Path | None]:
+    """Both files for https, tried; None and None without."""
+    if certificate is None and key is None:
+        return None, None
+    if certificate is None or key is None:
         raise ArgumentError("https needs both --certificate and --key")
-    for path in (asked.certificate, asked.key):
-        if path is not None and not expanded(path).is_file():
+    certificate, key = expanded(certificate), expanded(key)
+    for path in (certificate, key):
+        if not path.is_file():
             raise ArgumentError(f"{readable(path)} is no file: give a PEM file")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except OSError as error:  # of which SSLError is one
+        raise ArgumentError(
+            f"{readable(certificate)} and {readable(key)} are no certificate and its key ({error}): give PEM "
+            "files that belong together, the key without a password"
+        ) from error
+    return certificate, key
 
 
 def _listening(host: str, port: int) -> socket.socket:

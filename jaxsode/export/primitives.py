@@ -36,7 +36,6 @@ _ELEMENTWISE = {
     "log": "Log",
     "logistic": "Sigmoid",
     "lt": "Less",
-    "max": "Max",
     "min": "Min",
     "mul": "Mul",
     "neg": "Neg",
@@ -66,6 +65,15 @@ def _elementwise(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     if name in _BOOLEAN and any(v.aval.dtype != bool for v in equation.invars):
         raise _unable(equation, "of bits")
     return _broadcast(graph, operands, lambda *names: graph.add(_ELEMENTWISE[name], *names))
+
+
+@_lowering("max")
+def _max(graph: Graph, equation: Any, operands: list[Value]) -> Value:
+    """With 0 it is what runtimes fuse into a convolution."""
+    rest = [value for value in operands if value.array is None or value.array.any()]
+    if len(rest) == 1 and equation.invars[0].aval.dtype.kind == "f" and rest[0].name is not None:
+        return _broadcast(graph, rest, lambda x: graph.add("Relu", x))
+    return _broadcast(graph, operands, lambda a, b: graph.add("Max", a, b))
 
 
 @_lowering("ne")

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import psutil
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import jaxsode
 from jaxsode.datasets.decode import open_picture
 from jaxsode.datasets.pipeline import WORKERS
-from jaxsode.errors import NumericalError
+from jaxsode.errors import NumericalError, OutputError
 from jaxsode.inspection import Inspector
 from jaxsode.regions import mask_on_original
 from jaxsode.report.overlay import overlay
@@ -79,7 +81,6 @@ class Service:
         self.engine = Engine(inspector, limits.batch_size, self.figures.batch)
         self.preparation = preparation_of(inspector, limits.pixels)
         self.readers = ThreadPoolExecutor(WORKERS, thread_name_prefix="jaxsode-read")
-        self.ending = False
 
     async def judged(
         self, request: Request, answer: Callable[[Picture, Judged], Any], *, most: int | None = None
@@ -146,7 +147,10 @@ class Service:
             raise Refused(422, f"{picture.name}: {error}") from error
         self.figures.picture(told["decision"])
         if self.watch is not None:
-            alarm = self.watch.add(told["score"], told["decision"] == "defective")
+            try:
+                alarm = self.watch.add(told["score"], told["decision"] == "defective")
+            except OutputError as error:  # of the state's file alone: the answer stands
+                alarm = f"error: {error}"
             if alarm is not None:
                 self.said(alarm)
         calibration = self.inspector.calibration
@@ -220,21 +224,28 @@ def app(service: Service) -> FastAPI:
         try:
             yield
         finally:
-            service.ending = True
             await asyncio.to_thread(service.engine.stop)
             service.readers.shutdown()
-            if service.watch is not None:
-                service.watch.write()
 
-    made = FastAPI(
-        title="jaxsode", version=jaxsode.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
-    )
+    made = FastAPI(title="jaxsode", version=jaxsode.__version__, lifespan=lifespan, openapi_url=None)
 
     @made.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         service.figures.refusal(error.status)
         headers = {"Retry-After": "1"} if error.status == 503 else {}
         return JSONResponse({"error": str(error)}, error.status, headers)
+
+    @made.exception_handler(HTTPException)
+    async def none_such(request: Request, error: HTTPException) -> Response:
+        service.figures.refusal(error.status_code)
+        says = f"{request.method} {request.url.path}: {error.detail}; there are POST /predict and GET /"
+        return JSONResponse({"error": says}, error.status_code, error.headers)
+
+    @made.exception_handler(RequestValidationError)
+    async def misspelt(request: Request, error: RequestValidationError) -> Response:
+        service.figures.refusal(400)
+        says = "; ".join(f"{each['loc'][-1]}={each['input']}: {each['msg']}" for each in error.errors())
+        return JSONResponse({"error": says}, 400)
 
     @made.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -259,8 +270,7 @@ def app(service: Service) -> FastAPI:
 
     @made.get("/healthz")
     async def healthz() -> Response:
-        status = "ending" if service.ending else "ok"
-        return JSONResponse({"status": status, **service.facts()}, 503 if service.ending else 200)
+        return JSONResponse({"status": "ok", **service.facts()})
 
     @made.get("/metrics")
     async def metrics() -> Response:

@@ -63,12 +63,10 @@ class Judged:
     Attributes:
         inspected: of the batch that it was in.
         index: its place there.
-        computed: how many pictures the batch had.
     """
 
     inspected: Inspected
     index: int
-    computed: int
 
     @property
     def anomaly_map(self) -> np.ndarray:
@@ -139,7 +137,11 @@ class Engine:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size))]
+                taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size))]
+            # From here on nobody can cancel them, and a result can be set.
+            batch = [each for each in taken if each[1].set_running_or_notify_cancel()]
+            if not batch:
+                continue
             start = time.perf_counter()
             try:
                 rows = 1 if len(batch) == 1 else self._batch_size
@@ -153,5 +155,4 @@ class Engine:
                 continue
             self._noted(len(batch), time.perf_counter() - start)
             for i, (_, future) in enumerate(batch):
-                if not future.cancelled():
-                    future.set_result(Judged(found, i, len(batch)))
+                future.set_result(Judged(found, i))

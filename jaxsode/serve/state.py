@@ -109,7 +109,12 @@ class Watch:
             if page["schema"] != SCHEMA:
                 raise ValueError(f"schema {page['schema']}")
             of, drift = page["calibration"], page["drift"]
-            self._drift.resumed(drift)
+            resumed = self._drift.resumed(drift)
+            counts = (resumed.defective, resumed.seen, resumed.alarmed)
+            if not np.isfinite(np.asarray(resumed.recent, np.float64)).all() or not all(
+                isinstance(each, int) and each >= 0 for each in counts
+            ):
+                raise ValueError("no scores and counts")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{readable(path)} is not a service's state, or damaged: name another --state ({error})"

@@ -10,6 +10,7 @@ from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 
 from jaxsode.datasets.decode import open_picture
 from jaxsode.errors import DataError
@@ -68,23 +69,30 @@ async def bodies(request: Request, *, most_bytes: int, most_files: int) -> list[
     """
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > most_bytes:
+        await drained(request, most_bytes)
         raise Refused(413, _too_large(most_bytes))
-    limited = Request(request.scope, _limited(request.receive, most_bytes))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind == "multipart/form-data"
+    body = (_Form if is_form else _Body)(request.receive, most_bytes)
+    limited = Request(request.scope, body.receive)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            if kind != "multipart/form-data":
+            if not is_form:
                 encoded = await limited.body()
                 files = [("picture", encoded)] if encoded else []
             else:
                 async with limited.form(max_files=most_files, max_fields=most_files) as form:
                     given = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-                    files = [(value.filename or "picture", await value.read()) for value in given]
+                    files = [(_name(value.filename), await value.read()) for value in given]
+    except Refused as error:
+        if error.status == 413 and not body.ended:
+            await drained(request, most_bytes)
+        raise
     except TimeoutError as error:
         raise Refused(408, f"the body took more than {PATIENCE_S:g} s: send a smaller one") from error
     except HTTPException as error:  # Starlette's, of a form that is none or has too many parts
         raise Refused(400, f"the form can't be read: {error.detail}") from error
-    except MultipartParseError as error:
+    except (MultipartParseError, MultiPartException) as error:
         raise Refused(400, f"the form can't be read: {error}") from error
     if not files:
         raise Refused(400, "there is no picture: send one as the body, or files in a form")
@@ -98,7 +106,9 @@ async def drained(request: Request, most_bytes: int) -> None:
         request: that is refused.
         most_bytes: of the body.
     """
-    limited = Request(request.scope, _limited(request.receive, most_bytes))
+    if request.headers.get("expect", "").lower() == "100-continue":
+        return  # it waits to be asked for the body, and hears the answer instead
+    limited = Request(request.scope, _Body(request.receive, most_bytes).receive)
     try:
         async with asyncio.timeout(PATIENCE_S):
             async for _ in limited.stream():
@@ -107,19 +117,46 @@ async def drained(request: Request, most_bytes: int) -> None:
         return
 
 
-def _limited(receive: Receive, most_bytes: int) -> Receive:
-    """The same messages, until their bodies are more than is allowed."""
-    total = 0
+class _Body:
+    """A body's messages, until they are more than is allowed.
 
-    async def counted() -> MutableMapping[str, Any]:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > most_bytes:
-            raise Refused(413, _too_large(most_bytes))
+    Attributes:
+        ended: whether the last one has come.
+    """
+
+    def __init__(self, receive: Receive, most_bytes: int):
+        self._receive = receive
+        self._most_bytes = most_bytes
+        self._total = 0
+        self.ended = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next message; raises `Refused` with the one that is too much."""
+        message = await self._receive()
+        part = message.get("body", b"")
+        self.ended = not message.get("more_body", False)
+        self._total += len(part)
+        if self._total > self._most_bytes:
+            raise Refused(413, _too_large(self._most_bytes))
         return message
 
-    return counted
+
+class _Form(_Body):
+    """The same of a form, whose last part Starlette leaves out, without a word, where its end never comes."""
+
+    _tail = b""
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await super().receive()
+        self._tail = (self._tail + message.get("body", b""))[-8:]
+        if self.ended and not self._tail.rstrip().endswith(b"--"):
+            raise MultiPartException("it has no end: send it whole")
+        return message
+
+
+def _name(given: str | None) -> str:
+    """A file's name in one line."""
+    return "".join(c if c.isprintable() else " " for c in given or "").strip() or "picture"
 
 
 def _too_large(most_bytes: int) -> str:

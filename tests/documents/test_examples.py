@@ -82,6 +82,24 @@ def test_the_camera_decides_as_the_inspector(detector, tmp_path):
     assert found.defective[2:].all()
 
 
+def test_the_camera_reads_a_folder_as_the_detectors_own_pictures_were(detector, tmp_path):
+    pixels = _draw(tmp_path / "drawn", 1, seed=2, spot=True)[0]
+    (tmp_path / "frames").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(pixels)))
+    turned.save(tmp_path / "frames" / "turned.png", exif=exif)
+    code, said, errors = _run("camera.py", detector, tmp_path / "frames")
+    assert code == 0, errors
+    ((_, score, _, _),) = _lines(said)
+    assert float(score) == pytest.approx(float(Inspector.load(detector)(pixels[None]).scores[0]), rel=1e-3)
+    grey = pixels[..., 0].astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "frames" / "grey.png")
+    code, said, errors = _run("camera.py", detector, tmp_path / "frames")
+    assert code == 1
+    assert "grey.png has 16 bits" in errors.splitlines()[-1]
+
+
 def test_the_camera_reads_a_video_in_its_colours(detector, tmp_path):
     cv2 = pytest.importorskip("cv2")
     pixels = _draw(tmp_path / "frames", 2, seed=2, spot=True)

@@ -4,8 +4,10 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import own_pictures
@@ -164,6 +166,12 @@ def _encoded(folder):
     Image.fromarray((values >> 4).astype(np.uint8)).quantize(16).save(folder / "palette.png", transparency=3)
     Image.fromarray(values[..., 0] > 2000).save(folder / "bilevel.png")
     return sorted(folder.iterdir())
+
+
+def test_the_page_shows_the_example_as_it_is():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert (exports.EXAMPLES / "score_stablehlo.py").read_text(encoding="utf-8").endswith(shown)
 
 
 def _prepare(folder, size, preparation):

@@ -53,6 +53,7 @@ CASES = {
     "powers": lambda x, c: x**3 + jnp.square(x) + jnp.power(jnp.abs(x) + 1, 1.5) + lax.integer_pow(x, 4),
     "clamp": lambda x, c: jnp.clip(x, -0.5, 0.5) + jax.nn.relu6(4 * x) + lax.clamp(-1.0, x, 1.0),
     "min and max": lambda x, c: jnp.minimum(x, c) * jnp.maximum(x, -c),
+    "max with 0": lambda x, c: jnp.maximum(0.0, x) + jnp.maximum(x - c, jnp.zeros((6, 5, 4))[None]),
     "signs": lambda x, c: jnp.where(x < 0, -x, x - c) * jnp.where(~(x < c), 1.0, 2.0),
     "squeeze": lambda x, c: jnp.squeeze(lax.slice_in_dim(x, 2, 3, axis=1), 1) - 1,
     "logic": lambda x, c: jnp.where((x > 0) & ~(c < 0) | (x != c), x, c) + jnp.where(x == c, 1.0, 0.0),

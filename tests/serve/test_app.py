@@ -1,5 +1,6 @@
 """Each address, without a network: what predict gives, limits, and what is refused."""
 
+import asyncio
 import base64
 import csv
 import dataclasses
@@ -9,6 +10,7 @@ import re
 import numpy as np
 import own_pictures
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -16,6 +18,7 @@ from jaxsode.cli import main
 from jaxsode.inspection import Inspector
 from jaxsode.serve.app import PAGE, Limits, Service, app
 from jaxsode.serve.state import Watch
+from jaxsode.serve.uploads import Refused, bodies
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,14 @@ REFUSED = {
         {"content": b"--x\r\nnonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}},
         400, "form|no picture",
     ),
+    "a form without an end": (
+        {
+            "content": b'--x\r\nContent-Disposition: form-data; name="p"; filename="a"\r\n\r\n' + _noise(9),
+            "headers": {"content-type": "multipart/form-data; boundary=x"},
+        },
+        400, "has no end",
+    ),
+    "a name of two lines": ({"files": [("p", ("a\nb.png", b"x"))]}, 422, "b.png"),
     "too many files": ({"files": [("p", ("a.png", _noise(4)))] * 7}, 400, "form can't be read"),
     "one bad of two": ({"files": [("p", ("a.png", _noise(9))), ("p", ("b.png", b"x"))]}, 422, "b.png"),
     "another site's page": (
@@ -152,6 +163,34 @@ def test_refused_in_a_line(what, client, service):
     assert "\n" not in answer.json()["error"]
     assert service.places.taken == 0
     assert f'jaxsode_refused_total{{status="{status}"}}' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "status", "says"),
+    [
+        ("get", "/nowhere", 404, "/nowhere: Not Found"),
+        ("get", "/predict", 405, "Method Not Allowed"),
+        ("post", "/predict?overlay=maybe", 400, "overlay=maybe"),
+        ("get", "/openapi.json", 404, "Not Found"),
+    ],
+)
+def test_another_address_is_answered_in_a_line_too(client, method, address, status, says):
+    answer = getattr(client, method)(address)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_a_body_too_large_whose_end_has_come_is_not_waited_for():
+    messages = [{"type": "http.request", "body": bytes(60), "more_body": more} for more in (True, False)]
+
+    async def receive():
+        return messages.pop(0)  # and an error beyond the end
+
+    request = Request({"type": "http", "headers": [], "method": "POST"}, receive)
+    with pytest.raises(Refused, match="the body has more"):
+        asyncio.run(bodies(request, most_bytes=100, most_files=1))
+    assert not messages
 
 
 def test_several_pictures_make_no_overlay(served, client):
@@ -213,6 +252,24 @@ def test_what_has_no_score_is_said(served, inspector, monkeypatch):
         assert answer.status_code == 422
         assert "no finite score" in answer.json()["error"]
         assert service.watch.seen == 0
+
+
+def test_a_state_that_cannot_be_written_costs_no_answer(served, inspector, tmp_path, monkeypatch):
+    said = []
+    (tmp_path / "deep").mkdir()
+    watch = Watch(inspector.calibration, tmp_path / "deep" / "state.json")
+    with TestClient(app(Service(inspector, Limits(batch_size=1), watch, said.append))) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("jaxsode.serve.state.EVERY_S", 0.0)
+            (tmp_path / "deep" / "state.json").unlink()
+            (tmp_path / "deep").rmdir()
+            (tmp_path / "deep").write_text("in the way")
+            answer = client.post("/predict", files=_form(_files(served)[0]))
+        assert answer.status_code == 200
+        assert said
+        assert said[0].startswith("error: ")
+        assert "can't be written" in said[0]
+        (tmp_path / "deep").unlink()
 
 
 def test_when_it_fails_inside_it_says_so_and_goes_on(served, inspector, monkeypatch):

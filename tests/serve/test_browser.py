@@ -53,7 +53,7 @@ def address(parts):
     uvicorn = pytest.importorskip("uvicorn")
     inspector = Inspector.load(parts / "d")
     service = Service(inspector, Limits(batch_size=2), Watch(inspector.calibration))
-    server = uvicorn.Server(uvicorn.Config(app(service), port=0, log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app(service), port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

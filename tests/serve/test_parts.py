@@ -61,6 +61,22 @@ def test_what_waits_is_computed_together_in_one_of_two_sizes():
         engine.submit(_picture(1))
 
 
+def test_who_no_longer_waits_is_passed_over():
+    slow = Slow()
+    engine = Engine(slow, 1)
+    engine.start()
+    slow.go.clear()
+    first, gone, last = (engine.submit(_picture(value)) for value in (1, 2, 3))
+    while len(slow.sizes) < 2:
+        pass
+    assert gone.cancel()
+    slow.go.set()
+    assert first.result(10).inspected.scores[0] == 1
+    assert last.result(10).inspected.scores[0] == 3
+    assert len(slow.sizes) == 3
+    engine.stop()
+
+
 def test_an_error_goes_to_who_waits_and_the_next_is_computed():
     engine = Engine(Slow(), 1)
     engine.start()
@@ -175,6 +191,16 @@ def test_a_file_that_is_none_is_refused_and_kept(content, tmp_path):
     with pytest.raises(DataError, match="not a service's state, or damaged"):
         Watch(_calibration(), path)
     assert path.read_text() == content
+
+
+def test_scores_that_are_none_are_refused(tmp_path):
+    path = tmp_path / "state.json"
+    Watch(_calibration(), path)
+    page = json.loads(path.read_text())
+    for name, value in {"recent": ["high"], "seen": -1, "defective": 0.5}.items():
+        path.write_text(json.dumps(page | {"drift": page["drift"] | {name: value}}))
+        with pytest.raises(DataError, match="damaged"):
+            Watch(_calibration(), path)
 
 
 def test_anothers_file_is_refused_and_kept(tmp_path):

@@ -162,8 +162,25 @@ def test_mistakes_are_told_in_a_line(served, capsys, tmp_path, monkeypatch):
     fails(folder, "--queue=0", says="--queue 0 must be above 0")
     fails(folder, "--port=70000", says="--port 70000")
     fails(folder, "--certificate=x.pem", says="both --certificate and --key")
+    (tmp_path / "x.pem").write_text("no key")
+    pem = str(tmp_path / "x.pem")
+    fails(folder, "--certificate", pem, "--key", pem, says="no certificate and its key")
+    fails(folder, "--certificate", pem, "--key", f"{pem}y", says="x.pemy is no file")
     fails(folder, "--state", f"{folder}/state.json", says="in the detector's folder")
     (tmp_path / "state.json").write_text("{")
     fails(folder, "--state", str(tmp_path / "state.json"), says="not a service's state, or damaged")
+    deep = tmp_path / "deep"
+
+    def run(server, listening):
+        server.started = True
+        (deep / "state.json").unlink()
+        deep.rmdir()
+        deep.write_text("in the way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("uvicorn.Server.run", run)
+        assert main(["serve", folder, "--port=0", "--state", str(deep / "state.json")]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "state.json can't be written" in last
     monkeypatch.setattr("jaxsode.commands.serve.util.find_spec", lambda name: None)
     fails(folder, says="pip install 'jaxsode[serve]'")
