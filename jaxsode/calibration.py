@@ -2,10 +2,11 @@
 
 With N scores of good pictures as if unseen, the rate α and r = ⌈(N + 1)(1 − α)⌉, the threshold is the r-th
 smallest score, and a picture whose score is greater is defective. With p = (1 + #{scores ≥ s})/(N + 1) that
-is p ≤ α: one rule for decisions and p-values, and, the score being the map's maximum, for pixels too. Where
-the new good picture and the N are exchangeable, at most α of good pictures are called defective (split
-conformal prediction; Vovk et al. 2005); given the N, the rate is distributed as Beta(N + 1 − r, r), and the
-number of false alarms among m good pictures as BetaBinomial(m, N + 1 − r, r).
+is p ≤ α, and p ≤ (N + 1 − r)/(N + 1), the level that N attain: one rule for decisions and p-values, and, the
+score being the map's maximum, for pixels too. Where the new good picture and the N are exchangeable, at most
+α of good pictures are called defective (split conformal prediction; Vovk et al. 2005); given the N, the rate
+is distributed as Beta(N + 1 − r, r), and the number of false alarms among m good pictures as
+BetaBinomial(m, N + 1 − r, r).
 
 Scores of the fitted pictures, each left out in turn, stand for those of unseen ones: then it is the
 jackknife, right in practice and not by theorem, for each was scored by a model of one picture fewer.
@@ -90,6 +91,11 @@ class Calibration:
         return float(max(_exact(self.rate), Fraction(1, self.pictures + 1)))
 
     @property
+    def level(self) -> float:
+        """(N + 1 − r)/(N + 1), the greatest p-value that is called defective; at most `alpha`."""
+        return (self.pictures + 1 - self.rank) / (self.pictures + 1)
+
+    @property
     def rank(self) -> int:
         """r = ⌈(N + 1)(1 − α)⌉, from 1 to N."""
         N = self.pictures
@@ -125,7 +131,7 @@ class Calibration:
         return np.where(np.isnan(s), np.nan, (1 + self.pictures - below) / (self.pictures + 1))
 
     def defective(self, scores: Any) -> np.ndarray:
-        """Whether each score is above the threshold; that is p ≤ α.
+        """Whether each score is above the threshold; that is p ≤ `level`.
 
         Args:
             scores: (n,).

@@ -49,6 +49,7 @@ class Judge:
         ignored: (height, width) bool, True where nothing matters; None where all does.
         judged: (height, width) bool, where maps have a value; None where they have one everywhere.
         scores: (N,) float32, the calibration's, in ascending order; None without a threshold.
+        p_values: (N + 1,) float32, that of a score above all of `scores`, and of one that ties with each.
         threshold: () float32, what is greater is defective; None likewise.
         size: (height, width) of the pictures.
         sigma, pooling, align: see `jaxsode.Method`.
@@ -61,6 +62,7 @@ class Judge:
     ignored: jax.Array | None
     judged: jax.Array | None
     scores: jax.Array | None
+    p_values: jax.Array | None
     threshold: jax.Array | None
     size: tuple[int, int] = field(metadata={"static": True})
     sigma: float = field(metadata={"static": True})
@@ -80,6 +82,7 @@ class Judge:
         """
         detector, calibration = inspector.detector, inspector.calibration
         m = detector.method
+        scores = np.sort(calibration.scores) if calibration is not None else ()
         made = cls(
             backbone=detector.backbone,
             W=detector.W,
@@ -87,7 +90,10 @@ class Judge:
             precision=detector.precision,
             ignored=None if inspector.ignored is None else jnp.asarray(inspector.ignored),
             judged=None if inspector.ignored is None else jnp.asarray(inspector.judged),
-            scores=None if calibration is None else jnp.sort(jnp.asarray(calibration.scores)),
+            scores=None if calibration is None else jnp.asarray(scores),
+            p_values=None
+            if calibration is None
+            else jnp.asarray(calibration.p_values([np.inf, *scores]), jnp.float32),
             threshold=None if calibration is None else jnp.float32(calibration.threshold),
             size=detector.size,
             sigma=m.sigma,
@@ -108,7 +114,7 @@ class Judge:
             pictures: (N, height, width, 3 or 1) of `size`, uint8, or float in [0, 1].
 
         Returns:
-            Of each picture by itself. Its decision is that p ≤ α of the calibration, and that some judged
+            Of each picture by itself. Its decision is that p ≤ the calibration's level, and that some judged
             pixel of the map is above the threshold.
         """
         z = embed(self.W, extract_(self.backbone, pictures), pooling=self.pooling, align=self.align)
@@ -118,9 +124,11 @@ class Judge:
         counts = maps if self.judged is None else jnp.where(self.judged[None], maps, 0)
         # Distances are never below 0. A maximum may pass over NaN (ONNX leaves that open); a sum doesn't.
         score = jnp.max(counts, axis=(1, 2)) + jnp.sum(counts * 0, axis=(1, 2))
-        if self.scores is None or self.threshold is None:
+        if self.scores is None or self.p_values is None or self.threshold is None:
             return Judgement(maps, score, None, None)
-        N = self.scores.shape[0]
-        at_least = jnp.sum((self.scores[None, :] >= score[:, None]).astype(jnp.float32), axis=1)
-        p_value = jnp.where(score == score, (1 + at_least) / (N + 1), jnp.nan)
+        # The greatest of those that it doesn't exceed: they are kept, for a compiler may divide by N + 1 by
+        # multiplying with its reciprocal, which is not the same number.
+        least, ties = self.p_values[0], self.p_values[1:]
+        p_value = jnp.max(jnp.where(score[:, None] <= self.scores[None], ties[None], least), axis=1)
+        p_value = jnp.where(score == score, p_value, jnp.nan)
         return Judgement(maps, score, p_value, ~(score <= self.threshold))

@@ -11,6 +11,7 @@ from rich.console import Console
 from jaxsode.commands.detectors import check_new, existing, made
 from jaxsode.commands.exits import check_device, exit_code
 from jaxsode.commands.ignoring import ignored as ignored_by
+from jaxsode.errors import OutputError
 from jaxsode.export import folder as exports
 from jaxsode.home import expanded, readable
 from jaxsode.inspection import Inspector
@@ -32,9 +33,9 @@ class Export:
     formats: tuple[exports.Format, ...] = exports.FORMATS
     """What to write: ONNX for any runtime, StableHLO for JAX."""
     float16: bool = False
-    """Store the precision in float16: half the file. What that changes is measured and said."""
+    """Store the precision in float16: half the file. What that changes is measured and said, not refused."""
     platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu", "cuda")
-    """Of StableHLO: where it can be run."""
+    """Of StableHLO: where it can be run, beside the platform that this is run on."""
     ignore_mask: Path | None = None
     """A picture that is white where nothing matters; by default the one that the threshold was made with."""
 
@@ -57,6 +58,10 @@ def export(asked: Export) -> None:
     exports.check_installed(asked.formats)
     check_new(expanded(asked.output))
     folder = existing(asked.detector)
+    if expanded(asked.output).resolve().is_relative_to(folder.resolve()):
+        raise OutputError(
+            f"{readable(asked.output)} is in the detector's own folder: choose another --output"
+        )
     inspector = Inspector.load(folder)
     if asked.ignore_mask is not None:
         own = inspector.detector
@@ -71,15 +76,16 @@ def export(asked: Export) -> None:
         page = exports.export(
             inspector, staging, formats=asked.formats, half=asked.float16, platforms=asked.platforms
         )
+    itself = "the detector with its precision in float16" if asked.float16 else "the detector"
     for name, about in page["formats"].items():
         found = about["difference"]
         print(
-            f"{name}: {found['map']:.1e} of a map's maximum is the largest difference from the detector, of "
+            f"{name}: {found['map']:.1e} of a map's maximum is the largest difference from {itself}, of "
             f"{found['pictures']} pictures; {found['decisions']} decisions differ"
         )
     if (effect := page.get("effect")) is not None:
         print(
-            f"float16: {effect['map']:.1e} of a map's maximum is what it changes at the most; "
+            f"float16: {effect['map']:.1e} of a map's maximum is what it changes of those at the most; "
             f"{effect['decisions']} of {effect['pictures']} decisions"
         )
     print(f"exported to {readable(asked.output)}")

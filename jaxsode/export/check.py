@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsode.errors import NumericalError
+from jaxsode.calibration import Calibration
+from jaxsode.errors import ArgumentError, NumericalError
 from jaxsode.inspection import Inspector
 
 TOLERANCE = 1e-4
@@ -27,7 +28,8 @@ class Difference:
     Attributes:
         map: the largest difference of a map's pixel, of the map's maximum.
         decisions: how many decisions differ, of those whose score is further than TOLERANCE, of the map's
-            maximum, from the threshold.
+            maximum, from the threshold; and how many, of all, aren't what the export's own score, p-value
+            and map say.
         pictures: how many were compared.
     """
 
@@ -64,13 +66,14 @@ def compared(judging: Judging, inspector: Inspector, batches: Iterable[np.ndarra
         batches: of pictures, (N, height, width, 3) uint8.
 
     Returns:
-        The largest difference; infinite where one has NaN and the other not.
+        The largest difference; infinite where one has no number and the other has, or a score is none.
     """
     largest, decisions, count = 0.0, 0, 0
     for batch in batches:
         got, wanted = {name: np.asarray(x) for name, x in judging(batch).items()}, inspector(batch)
         count += len(batch)
-        if not np.array_equal(np.isnan(got["map"]), np.isnan(wanted.maps)):
+        finite = np.isfinite(got["map"])
+        if not np.array_equal(finite, np.isfinite(wanted.maps)) or not np.isfinite(got["score"]).all():
             return Difference(float("inf"), decisions, count)
         top = np.maximum(wanted.scores, np.finfo(np.float32).tiny)
         apart = np.nanmax(np.abs(got["map"] - wanted.maps), axis=(1, 2)) / top
@@ -78,8 +81,19 @@ def compared(judging: Judging, inspector: Inspector, batches: Iterable[np.ndarra
         largest = max(largest, float(apart.max()))
         if inspector.calibration is not None and wanted.defective is not None:
             far = np.abs(wanted.scores - inspector.calibration.threshold) > TOLERANCE * top
-            decisions += int((got["defective"] != wanted.defective)[far].sum())
+            wrong = (got["defective"] != wanted.defective) & far
+            decisions += int((wrong | _contradicts(got, inspector.calibration)).sum())
     return Difference(largest, decisions, count)
+
+
+def _contradicts(got: Mapping[str, np.ndarray], calibration: Calibration) -> np.ndarray:
+    """(N,) bool: whether a decision is another than its own score, p-value or map gives."""
+    defective = calibration.defective(got["score"])
+    pixels = (got["map"] > np.float32(calibration.threshold)).any((1, 2))
+    p_values = calibration.p_values(got["score"]).astype(np.float32)
+    by_p = got["p_value"] <= np.float32(calibration.level)
+    others = (defective, pixels, by_p)
+    return (got["p_value"] != p_values) | np.any([got["defective"] != each for each in others], axis=0)
 
 
 def check(difference: Difference, what: str) -> None:
@@ -105,10 +119,20 @@ def of_onnx(path: Path) -> Judging:
 
     Args:
         path: of the file.
+
+    Raises:
+        ArgumentError: it refuses the model.
     """
     import onnxruntime
+    from onnxruntime.capi import (
+        onnxruntime_pybind11_state as states,  # pyright: ignore[reportAttributeAccessIssue]
+    )
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except (states.Fail, states.InvalidArgument, states.InvalidGraph, states.NotImplemented) as error:
+        told = str(error).splitlines()[0]
+        raise ArgumentError(f"ONNX Runtime can't run it: export StableHLO ({told})") from error
     names = [output.name for output in session.get_outputs()]
     return lambda batch: dict(zip(names, session.run(names, {"pictures": batch}), strict=True))
 

@@ -1,5 +1,6 @@
 """A detector's export: the function in each format, model.json, and examples that start from a file."""
 
+import inspect
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsode
+from jaxsode import errors, preparation
+from jaxsode.datasets import decode, reading
 from jaxsode.errors import ArgumentError, NumericalError
 from jaxsode.export import check, stablehlo
 from jaxsode.export.check import Difference
@@ -24,6 +27,7 @@ SCHEMA = 1
 Format = Literal["onnx", "stablehlo"]
 FORMATS: tuple[Format, ...] = ("onnx", "stablehlo")
 EXAMPLES = Path(__file__).parent / "examples"
+DECODING = (errors, preparation, reading, decode)
 
 
 def check_installed(formats: Sequence[str]) -> None:
@@ -79,7 +83,8 @@ def export(
         folder: that is not there yet.
         formats: of FORMATS.
         half: whether the precision is kept as float16: half the file, at the price that `effect` tells.
-        platforms: that StableHLO is lowered for, see `jaxsode.export.stablehlo`.
+        platforms: that StableHLO is lowered for beside the one that runs here, which checks it; see
+            `jaxsode.export.stablehlo`.
         inline: see `jaxsode.export.graph.INLINE`; None is that.
 
     Returns:
@@ -93,6 +98,9 @@ def export(
     if not formats:
         raise ArgumentError(f"there is no format to export: give {' or '.join(FORMATS)}")
     check_installed(formats)
+    if "stablehlo" in formats and not platforms:
+        raise ArgumentError(f"StableHLO needs a platform: give some of {', '.join(stablehlo.PLATFORMS)}")
+    platforms = tuple(dict.fromkeys((jax.export.default_export_platform(), *platforms)))
     batches = list(check.batches(inspector.detector.size))
     kept = halved(inspector) if half else inspector
     judge = Judge.of(kept)
@@ -111,7 +119,8 @@ def export(
 
         path = folder / "model.onnx"
         picture = jax.ShapeDtypeStruct((*judge.size, 3), np.uint8)
-        about = {name: str(page[name]) for name in ("jaxsode", "threshold", "alpha")}
+        told = {name: page[name] for name in ("jaxsode", "threshold", "alpha")}
+        about = {name: str(value) for name, value in told.items() if value is not None}
         inline = graph.INLINE if inline is None else inline
         onnx_model.write(path, lambda judge, x: judge(x), judge, picture, about=about, inline=inline)
         differences["onnx"] = check.compared(check.of_onnx(path), kept, batches)
@@ -124,14 +133,32 @@ def export(
     write_json(folder / "model.json", page)
     for name in ("prepare", *(f"score_{name}" for name in formats)):
         shutil.copyfile(EXAMPLES / f"{name}.py", folder / f"{name}.py")
+    copy_decoding(folder / "decoding")
     return page
+
+
+def copy_decoding(folder: Path) -> None:
+    """This package's own reading of files, as a package by itself, which needs numpy and pillow alone.
+
+    Args:
+        folder: that is not there yet.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    folder.mkdir()
+    (folder / "__init__.py").write_text('"""How jaxsode reads pictures: a copy, for its examples."""\n')
+    for module in DECODING:
+        text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
+        text = text.replace("from jaxsode.", "from .")
+        (folder / Path(inspect.getfile(module)).name).write_text(text, encoding="utf-8")
 
 
 def _page(inspector: Inspector, half: bool) -> dict[str, Any]:
     """What a reader of the files has to know."""
     detector, calibration = inspector.detector, inspector.calibration
-    preparation = detector.preparation or Preparation(upright=True)
-    alpha = None if calibration is None else float(np.float32(calibration.alpha))
+    prepared = detector.preparation or Preparation(upright=True)
+    alpha = None if calibration is None else float(np.float32(calibration.level))
     return {
         "schema": SCHEMA,
         "jaxsode": jaxsode.__version__,
@@ -139,9 +166,10 @@ def _page(inspector: Inspector, half: bool) -> dict[str, Any]:
         "size": list(detector.size),
         "k": int(detector.W.shape[1]),
         "pictures": int(detector.count),
-        "preparation": preparation.page(),
+        "preparation": prepared.page(),
         "threshold": None if calibration is None else calibration.threshold,
-        # As the model's float32 has it: p ≤ alpha is then the decision, in float32 and in float64.
+        # The level that the pictures attain, as the model's float32 has it: p ≤ alpha is then the decision,
+        # in float32 and in float64.
         "alpha": alpha,
         "scores": None if calibration is None else calibration.pictures,
         "precision": "float16" if half else str(jax.tree.leaves(detector.precision)[0].dtype),
@@ -158,6 +186,8 @@ def _page(inspector: Inspector, half: bool) -> dict[str, Any]:
 def _in_memory(inspector: Inspector) -> check.Judging:
     def judging(batch: np.ndarray) -> dict[str, Any]:
         found = inspector(batch)
-        return {"map": found.maps, "score": found.scores, "defective": found.defective}
+        p_values = None if found.p_values is None else found.p_values.astype(np.float32)
+        decided = {"p_value": p_values, "defective": found.defective}
+        return {"map": found.maps, "score": found.scores, **decided}
 
     return judging

@@ -143,6 +143,7 @@ class Graph:
             inline: see `INLINE`.
 
         Raises:
+            ArgumentError: ONNX has no such model.
             OSError: it can't be written.
         """
         beside = sum(array.nbytes for array in self.arrays.values()) > inline
@@ -161,7 +162,14 @@ class Graph:
         )
         helper.set_model_props(model, dict(about))
         path.write_bytes(model.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(path), full_check=True)
+        try:
+            onnx.checker.check_model(str(path), full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            path.unlink()
+            told = str(error).splitlines()[0]
+            raise ArgumentError(
+                f"the function has no form in ONNX here: export StableHLO ({told})"
+            ) from error
 
     def _written(self, path: Path) -> list[TensorProto]:
         """Arrays in a file of their own, one after the other, and what points to them."""

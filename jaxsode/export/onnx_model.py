@@ -108,9 +108,12 @@ def _made(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
 
 
 def _may_be_computed(equation: Any) -> bool:
-    """Not where an array would grow by it: it is kept as it was given, and the runtime makes it longer."""
+    """Not where an array would grow by it: it is kept as it was given, and the runtime makes it longer. Nor
+    the length of the batch."""
     name, results = equation.primitive.name, [variable.aval for variable in equation.outvars]
-    if name == "broadcast_in_dim" or not all(isinstance(n, int) for made in results for n in made.shape):
+    if name in ("broadcast_in_dim", "dim_as_value") or not all(
+        isinstance(n, int) for made in results for n in made.shape
+    ):
         return False
     given = equation.invars[0].aval.dtype if equation.invars else None
     return not (name == "convert_element_type" and given == np.float16)

@@ -1,6 +1,7 @@
 """JAX's primitives in ONNX's words: a function each, found by the primitive's name.
 
-What is not here is refused by name: nothing is left out in silence.
+What is not here is refused by name: nothing is left out in silence. Results are JAX's wherever these are
+finite; runtimes take the maximum of a number and NaN as they please.
 """
 
 import math
@@ -62,14 +63,19 @@ def _lowering(*names: str) -> Callable[[Lowering], Lowering]:
 @_lowering(*_ELEMENTWISE)
 def _elementwise(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     name = equation.primitive.name
-    if name in _BOOLEAN and any(v.aval.dtype != bool for v in equation.invars):
+    truths = [v.aval.dtype == bool for v in equation.invars]
+    if name in _BOOLEAN and not all(truths):
         raise _unable(equation, "of bits")
+    if name not in _BOOLEAN and name != "eq" and any(truths):
+        raise _unable(equation, "of truth values")
     return _broadcast(graph, operands, lambda *names: graph.add(_ELEMENTWISE[name], *names))
 
 
 @_lowering("max")
 def _max(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     """With 0 it is what runtimes fuse into a convolution."""
+    if equation.invars[0].aval.dtype == bool:
+        raise _unable(equation, "of truth values")
     rest = [value for value in operands if value.array is None or value.array.any()]
     if len(rest) == 1 and equation.invars[0].aval.dtype.kind == "f" and rest[0].name is not None:
         return _broadcast(graph, rest, lambda x: graph.add("Relu", x))
@@ -114,7 +120,10 @@ def _select_n(graph: Graph, equation: Any, operands: list[Value]) -> Value:
 
 @_lowering("convert_element_type")
 def _convert(graph: Graph, equation: Any, operands: list[Value]) -> Value:
-    to = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
+    given, wanted = equation.invars[0].aval.dtype, np.dtype(equation.params["new_dtype"])
+    if given.kind not in "biu" and wanted.kind in "iu":
+        raise _unable(equation, "from real numbers to whole ones, where runtimes differ beyond the range,")
+    to = helper.np_dtype_to_tensor_dtype(wanted)
     return _broadcast(graph, operands, lambda x: graph.add("Cast", x, to=to))
 
 
@@ -259,6 +268,8 @@ def _gather(graph: Graph, equation: Any, operands: list[Value]) -> Value:
 def _reduce(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     kind = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
     axes = equation.params["axes"]
+    if not axes:
+        return operands[0]
     name, value = _whole_at(graph, operands[0], equation.invars[0].aval.shape, axes)
     stored = graph.array(sorted(value.layout.index(axis) for axis in axes), np.int64)
     name = graph.add(kind[equation.primitive.name], name, stored, keepdims=0)
@@ -277,6 +288,8 @@ def _max_pool(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     moved = [a for a in range(len(window)) if a not in still]
     if len(still) != 2 or any(d != 1 for d in p["base_dilation"]):
         raise _unable(equation, "over other than the rows and columns of pictures")
+    if any(n < 0 for side in padding for n in side):
+        raise _unable(equation, "that cuts its picture")
     layout = (*still, *moved)
     name = graph.add(
         "MaxPool",
@@ -292,8 +305,11 @@ def _max_pool(graph: Graph, equation: Any, operands: list[Value]) -> Value:
 @_lowering("conv_general_dilated")
 def _conv(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     p = equation.params
+    _check_accumulated(equation)
     if any(d != 1 for d in p["lhs_dilation"]) or p["batch_group_count"] != 1:
         raise _unable(equation, "that is transposed, or grouped over the batch")
+    if any(n < 0 for side in p["padding"] for n in side):
+        raise _unable(equation, "that cuts its picture")
     numbers = p["dimension_numbers"]
     picture, kernel = (
         graph.stored(value, spec, variable.aval.shape)
@@ -316,6 +332,7 @@ def _conv(graph: Graph, equation: Any, operands: list[Value]) -> Value:
 @_lowering("dot_general")
 def _dot_general(graph: Graph, equation: Any, operands: list[Value]) -> Value:
     """As a matrix product over leading axes: (batch …, free, summed) · (batch …, summed, free)."""
+    _check_accumulated(equation)
     (summed, batch) = equation.params["dimension_numbers"]
     shapes = [tuple(variable.aval.shape) for variable in equation.invars]
     free = [
@@ -376,6 +393,13 @@ def _whole_at(graph: Graph, value: Value, shape: Sequence[Any], axes: Sequence[i
     wanted = tuple(shape[a] if a in axes else n for a, n in enumerate(value.shape))
     name = graph.stored(value, value.layout, wanted)
     return name, Value(wanted, value.layout, name)
+
+
+def _check_accumulated(equation: Any) -> None:
+    """Refuse what is summed in another type than it is given in: ONNX has no word for it."""
+    types = {variable.aval.dtype for variable in (*equation.invars, *equation.outvars)}
+    if len(types) > 1:
+        raise _unable(equation, f"of {' and '.join(sorted(map(str, types)))}")
 
 
 def _unable(equation: Any, what: str) -> ArgumentError:

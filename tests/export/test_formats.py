@@ -99,16 +99,23 @@ def test_every_kind_of_precision(what, tmp_path):
     _compare(tmp_path / "m", known, size, batches=(3,))
 
 
-@pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
-def test_ties_are_decided_alike(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "N", "rates"),
+    [
+        (kind, *rest)
+        for kind in ("onnx", "stablehlo")
+        for rest in ((9, (0.1, 0.3, 0.5)), (29, (0.1,)), (59, (0.05,)))
+    ],
+)
+def test_ties_are_decided_alike(kind, N, rates, tmp_path):
     """The calibration's scores are those that the export itself gives: each picture is a tie."""
     size = (40, 24)
     known = _inspector(Tiny.make(), size, masked=False)
-    batch = _shots(size, 9, seed=5)
+    batch = _shots(size, N, seed=5)
     folder.export(known, tmp_path / "first", formats=(kind,))
     scores = np.asarray(_of(tmp_path / "first" / f"model.{kind}")(batch)["score"])
-    for rate in (0.1, 0.3, 0.5):
-        calibration = Calibration(scores, tuple("abcdefghi"), rate)
+    for rate in rates:
+        calibration = Calibration(scores, tuple(map(str, range(N))), rate)
         out = tmp_path / f"{rate}"
         page = folder.export(Inspector(known.detector, calibration), out, formats=(kind,))
         got = {name: np.asarray(x) for name, x in _of(out / f"model.{kind}")(batch).items()}
@@ -117,7 +124,11 @@ def test_ties_are_decided_alike(kind, tmp_path):
         np.testing.assert_array_equal(got["defective"], pixels)
         np.testing.assert_array_equal(got["p_value"] <= page["alpha"], pixels)
         np.testing.assert_array_equal(got["p_value"].astype(float) <= page["alpha"], pixels)
-        assert pixels.sum() == 9 - calibration.rank
+        np.testing.assert_array_equal(got["p_value"], np.float32(calibration.p_values(scores)))
+        assert pixels.sum() == N - calibration.rank
+        # The check itself takes them too, near the threshold as they are.
+        found = check.compared(_of(out / f"model.{kind}"), Inspector(known.detector, calibration), [batch])
+        assert found.decisions == 0
 
 
 def test_float16_is_half_the_file_and_says_what_it_changes(tmp_path):
@@ -160,17 +171,30 @@ def test_what_does_not_agree_is_refused(tmp_path, monkeypatch):
         folder.export(known, tmp_path / "m", formats=("onnx",))
 
 
-def test_a_decision_that_differs_is_refused(tmp_path, monkeypatch):
-    size = (40, 24)
-    known = _inspector(Tiny.make(), size)
-    real = check.of_stablehlo
+WRONG = {
+    "another decision": (lambda got: {"defective": ~got["defective"]}, "6 of 6 decisions"),
+    "another p-value": (lambda got: {"p_value": got["p_value"] * np.float32(1.0001)}, "6 of 6 decisions"),
+    "a score that is none": (lambda got: {"score": got["score"] * np.nan}, "by inf"),
+    "a map that is infinite": (lambda got: {"map": got["map"] + np.float32(np.inf)}, "by inf"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_contradicts_the_detector_or_itself_is_refused(what, tmp_path, monkeypatch):
+    known = _inspector(Tiny.make(), (40, 24))
+    real, (wrong, says) = check.of_stablehlo, WRONG[what]
 
     def other(path):
         judging = real(path)
-        return lambda batch: {**judging(batch), "defective": ~np.asarray(judging(batch)["defective"])}
+
+        def judged(batch):
+            got = {name: np.asarray(x) for name, x in judging(batch).items()}
+            return got | wrong(got)
+
+        return judged
 
     monkeypatch.setattr(check, "of_stablehlo", other)
-    with pytest.raises(NumericalError, match="6 of 6 decisions"):
+    with pytest.raises(NumericalError, match=says):
         folder.export(known, tmp_path / "m", formats=("stablehlo",))
 
 
@@ -201,5 +225,18 @@ def test_it_takes_nothing_but_pictures_of_its_size(tmp_path):
     size = (40, 24)
     folder.export(_inspector(Tiny.make(), size), tmp_path / "m")
     for kind in ("onnx", "stablehlo"):
-        with pytest.raises(Exception, match=r"40|shape|dimension"):
-            _of(tmp_path / "m" / f"model.{kind}")(pictures(1, size=(32, 24)))
+        judging = _of(tmp_path / "m" / f"model.{kind}")
+        says = "Got invalid dimensions" if kind == "onnx" else "Shape mismatch"
+        with pytest.raises(Exception, match=says):
+            judging(pictures(1, size=(32, 24)))
+        with pytest.raises(Exception, match=r"Unexpected input data type|uint8"):
+            judging(pictures(1, size=size).astype(np.float32))
+
+
+def test_an_export_for_another_platform_runs_here_too(tmp_path):
+    page = folder.export(
+        _inspector(Tiny.make(), (40, 24)), tmp_path / "m", formats=("stablehlo",), platforms=("tpu",)
+    )
+    assert page["formats"]["stablehlo"]["platforms"] == [jax.export.default_export_platform(), "tpu"]
+    with pytest.raises(ArgumentError, match="needs a platform"):
+        folder.export(_inspector(Tiny.make(), (40, 24)), tmp_path / "n", platforms=())

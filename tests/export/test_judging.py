@@ -43,24 +43,35 @@ def test_it_gives_what_the_inspector_gives(ignored):
     assert (np.abs(counts) <= (near.sum(1) + 1e-3) / 9).all()
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.1, 0.2, 1 / 3, 0.5, 0.75])
-def test_decision_pixels_and_p_value_are_one_thing(rate):
+@pytest.mark.parametrize(
+    ("N", "rate"),
+    [
+        *((19, rate) for rate in (0.05, 0.1, 0.2, 1 / 3, 0.5, 0.75)),
+        (5, 1 / 3),
+        (29, 0.1),
+        (59, 0.05),
+        (119, 0.05),
+    ],
+)
+def test_decision_pixels_and_p_value_are_one_thing(N, rate):
     """Each picture's score is one of the calibration's: nothing but ties."""
     first = Judge.of(inspector())
-    batch = pictures(19, seed=7)
-    scores = np.asarray(first(batch).score)
-    calibration = Calibration(scores, tuple(map(str, range(19))), rate)
+    batch = pictures(N, seed=7)
+    judged = jax.jit(lambda judge, x: judge(x))
+    scores = np.asarray(judged(first, batch).score)
+    calibration = Calibration(scores, tuple(map(str, range(N))), rate)
     judge = Judge.of(Inspector(inspector().detector, calibration))
-    got = judge(batch)
+    got = judged(judge, batch)
     np.testing.assert_array_equal(got.score, scores)
-    alpha = np.float32(calibration.alpha)
+    np.testing.assert_array_equal(got.p_value, np.float32(calibration.p_values(scores)))
+    alpha = np.float32(calibration.level)
     np.testing.assert_array_equal(np.asarray(got.p_value) <= alpha, got.defective)
     np.testing.assert_array_equal(
         (np.asarray(got.map) > np.float32(calibration.threshold)).any((1, 2)), got.defective
     )
-    assert int(np.asarray(got.defective).sum()) == 19 - calibration.rank
+    assert int(np.asarray(got.defective).sum()) == N - calibration.rank
     of_inspector = Inspector(inspector().detector, calibration)(batch)
-    np.testing.assert_array_equal(of_inspector.p_values <= calibration.alpha, of_inspector.defective)
+    np.testing.assert_array_equal(of_inspector.p_values <= calibration.level, of_inspector.defective)
 
 
 def test_what_has_no_score_is_not_called_good():

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 from jaxsode.errors import ArgumentError
+from jaxsode.export import check
 from jaxsode.export import onnx_model as to_onnx
 from jaxsode.export.primitives import LOWERINGS
 
@@ -58,7 +59,8 @@ CASES = {
     "squeeze": lambda x, c: jnp.squeeze(lax.slice_in_dim(x, 2, 3, axis=1), 1) - 1,
     "logic": lambda x, c: jnp.where((x > 0) & ~(c < 0) | (x != c), x, c) + jnp.where(x == c, 1.0, 0.0),
     "comparisons": lambda x, c: jnp.where(x >= c, 1.0, 2.0) + jnp.where(x <= 0, 3.0, x),
-    "casts": lambda x, c: (x * 10).astype(jnp.int32).astype(jnp.float32) + (x > 0).astype(jnp.float32),
+    "casts": lambda x, c: (x > c).astype(jnp.int32).astype(jnp.float32) + (x > 0).astype(jnp.float32),
+    "sum over nothing": lambda x, c: jnp.sum(x, axis=()),
     "sums": lambda x, c: jnp.sum(x, (1, 2)) + jnp.mean(x, 1).max(1) + x.min((1, 2)),
     "sum of what is broadcast": lambda x, c: jnp.sum(
         jnp.broadcast_to(lax.slice_in_dim(x, 0, 1, axis=1), x.shape), 1
@@ -173,14 +175,55 @@ def test_convolutions_need_one_transposition_in_and_one_out(tmp_path):
             lambda c, x: Made(x + jnp.broadcast_to(c, x.shape).reshape(x.shape[0], 4, 5, 6).reshape(x.shape)),
             "repeats",
         ),
-        (lambda c, x: Made((x.astype(jnp.int32) & 3).astype(jnp.float32)), "bits"),
+        (lambda c, x: Made(((x > 0).astype(jnp.int32) & 3).astype(jnp.float32)), "bits"),
+        (lambda c, x: Made(x.astype(jnp.int32).astype(jnp.float32)), "real numbers to whole ones"),
+        (lambda c, x: Made(((x > 0) < (x > 1)).astype(jnp.float32)), "truth values"),
+        (lambda c, x: Made(jnp.maximum(x > 0, x > 1).astype(jnp.float32)), "truth values"),
+        (lambda c, x: Made(x / x.shape[0]), "dim_as_value"),
+        (lambda c, x: Made(_conv(x, K, window_strides=(1, 1), padding=((-1, 0), (0, 0)))), "cuts"),
+        (
+            lambda c, x: Made(_pooled(x, (1, 2, 2, 1), (1, 1, 1, 1), ((0, 0), (-1, 0), (0, 0), (0, 0)))),
+            "cuts",
+        ),
+        (lambda c, x: Made(jnp.matmul(x, K[0, 0], preferred_element_type=jnp.bfloat16)), "of bfloat16"),
     ],
-    ids=["cumsum", "sort", "interior padding", "a constant repeated", "bits"],
+    ids=[
+        "cumsum",
+        "sort",
+        "interior padding",
+        "a constant repeated",
+        "bits",
+        "casts to integers",
+        "less",
+        "max",
+        "length of the batch",
+        "negative padding",
+        "pooling that cuts",
+        "another type of sums",
+    ],
 )
 def test_what_has_no_form_is_refused_by_name(function, says, tmp_path):
     with pytest.raises(ArgumentError, match=says):
         _exported(tmp_path / "m.onnx", function, jnp.ones((1, 1, 1, 1)), X)
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_what_the_runtime_refuses_is_told_in_a_line(tmp_path):
+    picture = jax.ShapeDtypeStruct(X.shape[1:], X.dtype)
+
+    def write(name, function):
+        to_onnx.write(
+            tmp_path / name, lambda c, x: Made(function(x.astype(jnp.bfloat16))), jnp.ones(1), picture
+        )
+
+    write("product", lambda x: x @ K[0, 0].astype(jnp.bfloat16))
+    with pytest.raises(ArgumentError, match="ONNX Runtime can't run it: export StableHLO"):
+        check.of_onnx(tmp_path / "product")
+    with pytest.raises(ArgumentError, match="has no form in ONNX here: export StableHLO"):
+        write(
+            "convolution", lambda x: _conv(x, K.astype(jnp.bfloat16), window_strides=(1, 1), padding="SAME")
+        )
+    assert not (tmp_path / "convolution").exists()
 
 
 def test_every_lowering_is_reached_by_a_case(tmp_path):
