@@ -6,7 +6,8 @@ import math
 import jax
 import numpy as np
 
-from bench.harness import BenchError, Contender, Deadline, TooSlow, race
+from bench.errors import BenchError
+from bench.harness import Contender, Deadline, TooSlow, race
 from bench.record import Result
 from jaxsode.backbones import registry
 from jaxsode.fitting import extract

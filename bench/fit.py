@@ -7,7 +7,7 @@ import numpy as np
 from bench import ours, path
 from bench.harness import Contender, Deadline, TooSlow, race
 from bench.record import Result
-from bench.setting import Implementation, Setting, build
+from bench.setting import Implementation, Setting
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def _one(
 ) -> None:
     parts = ours.parts(setting, weights=options.weights)
     batches = path.batched(path.shown(options.pictures, setting, options), options.batch)
-    found = {name: build(name, setting, parts) for name in names}
+    found = path.built(names, setting, parts, result)
     found = path.agree(found, setting, batches, result)
     whole = race(
         [_contender(name, one, batches) for name, one in found.items()],

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bench.errors import BenchError
 from jaxsode.experiment.record import Stopwatch
 
 ROUNDS = 5
@@ -19,10 +20,6 @@ LONG = 5.0
 """Seconds of a call that needs no second one to be warm."""
 
 _compiled = Stopwatch()
-
-
-class BenchError(RuntimeError):
-    """A measurement that would not be honest, or can't be taken; the message says why."""
 
 
 class Disagreement(BenchError):

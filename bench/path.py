@@ -5,7 +5,7 @@ import contextlib
 import io
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,26 @@ import jax
 import numpy as np
 
 from bench import child, ours, pictures
-from bench.harness import BenchError, Contender, Deadline, Timing, check, race, relative_error
+from bench.errors import BenchError
+from bench.harness import Contender, Deadline, Timing, check, race, relative_error
 from bench.record import Result
-from bench.setting import IMPLEMENTATIONS, Implementation, Parts, Setting, Stage
+from bench.setting import IMPLEMENTATIONS, RUNTIMES, Implementation, Parts, Setting, Stage, build
 
 TOLERANCE = 5e-3  # of an anomaly map, float32 on both sides
 OURS = "ours"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Settings: all combinations, the last option changing fastest."""
+def add_options(parser: argparse.ArgumentParser, *, names: Iterable[str] = IMPLEMENTATIONS) -> None:
+    """Settings: all combinations, the last option changing fastest.
+
+    Args:
+        parser: of the suite.
+        names: of what may compete in it.
+    """
     parser.add_argument("--backbone", nargs="+", default=("resnet18", "wide_resnet50_2"))
     parser.add_argument("--k", type=int, nargs="+", default=(100, 50, 300))
     parser.add_argument("--size", type=size, nargs="+", default=((704, 256), (256, 256)), metavar="HxW")
-    parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), help="implementations")
+    parser.add_argument("--only", nargs="+", choices=tuple(names), help="implementations")
     parser.add_argument("--weights", type=Path, help="file of the backbone's; random ones by default")
     parser.add_argument("--data-dir", type=Path, help="KolektorSDD; generated pictures by default")
     parser.add_argument("--memory-gb", type=float, default=16.0, help="settings beyond it are left out")
@@ -74,10 +80,29 @@ def state_bytes(setting: Setting) -> int:
     return 4 * H * width * setting.k**2
 
 
-def available(only: Sequence[str] | None, result: Result) -> list[str]:
-    """The implementations asked for whose libraries are there and work; of the others it is said once."""
-    names = only or list(IMPLEMENTATIONS)
-    return [name for name in names if result.optional(IMPLEMENTATIONS[name], name) is not None]
+def available(
+    only: Sequence[str] | None, result: Result, *, names: Iterable[str] = IMPLEMENTATIONS
+) -> list[str]:
+    """The implementations asked for whose libraries are there and work; of the others it is said once.
+
+    Args:
+        only: what was asked for; None is `names`.
+        result: of the suite.
+        names: see `add_options`.
+    """
+    modules = {name: place.partition(":")[0] for name, place in (IMPLEMENTATIONS | RUNTIMES).items()}
+    return [name for name in only or names if result.optional(modules[name], name) is not None]
+
+
+def built(names: Iterable[str], setting: Setting, parts: Parts, result: Result) -> dict[str, Implementation]:
+    """Those of them that can have the setting; of the others it is said why they can't."""
+    found: dict[str, Implementation] = {}
+    for name in names:
+        try:
+            found[name] = build(name, setting, parts)
+        except BenchError as refusal:
+            result.leave_out(f"{name}, {setting}", refusal)
+    return found
 
 
 def shown(count: int, setting: Setting, options: argparse.Namespace) -> np.ndarray:

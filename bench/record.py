@@ -13,12 +13,22 @@ from typing import Any
 import jax
 
 from bench import quiet
-from bench.harness import BenchError
+from bench.errors import BenchError
 from jaxsode.experiment.record import environment
 from jaxsode.home import home
 
 FOLDER = Path(__file__).parent / "results"
-PACKAGES = ("torch", "torchvision", "anomalib", "timm", "scikit-learn", "optax")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "anomalib",
+    "timm",
+    "scikit-learn",
+    "optax",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+)
 
 
 @dataclass

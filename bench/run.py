@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(arguments).parse_args(arguments)
     if options.suite == "all":
         return _all(arguments[1:])
-    from bench.harness import BenchError
+    from bench.errors import BenchError
     from bench.record import FOLDER, Result
     from jaxsode.errors import JaxsodeError
 

@@ -10,13 +10,14 @@ import numpy as np
 from bench import ours, path
 from bench.harness import PAUSE, Contender, Deadline, TooSlow, race
 from bench.record import Result
-from bench.setting import Implementation, Setting, build
+from bench.setting import IMPLEMENTATIONS, RUNTIMES, Implementation, Setting
 
 FITTED = 16  # pictures behind the models that score
+EVERY = (*IMPLEMENTATIONS, *RUNTIMES)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    path.add_options(parser)
+    path.add_options(parser, names=EVERY)
     parser.add_argument("--batch", type=int, nargs="+", default=(1, 8, 64, 2, 4, 16, 32))
     parser.add_argument("--stream", type=int, default=2, help="batches in a row, of which the mean is taken")
     parser.add_argument("--latency", type=int, default=50, help="single pictures for the percentiles")
@@ -29,10 +30,13 @@ def quick(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, result: Result) -> None:
     deadline = Deadline(options.minutes)
-    names = path.available(options.only, result)
+    names = path.available(options.only, result, names=EVERY)
     path.decoding(result, quick=options.quick)
-    # Every implementation's model is there at once, and the last one's fit on top.
-    for setting in path.within(options, deadline, result, states=5):
+    # Every implementation's model is there at once, and the last one's fit on top; a runtime's twice, as its
+    # constants and as they are packed, and once more for the stage that takes them.
+    for setting in path.within(
+        options, deadline, result, states=5 + 3 * sum(name in RUNTIMES for name in names)
+    ):
         with path.exact():
             _one(setting, names, options, deadline, result)
 
@@ -43,7 +47,7 @@ def _one(
     parts = ours.parts(setting, weights=options.weights)
     every = path.shown(max(FITTED, *options.batch), setting, options)
     fitted = path.batched(every[:FITTED], 4)
-    found = {name: build(name, setting, parts) for name in names}
+    found = path.built(names, setting, parts, result)
     models: dict[str, Any] = {}
     found = path.agree(found, setting, fitted, result, models=models)
     models |= {name: one.fit(fitted) for name, one in found.items() if name not in models}
@@ -63,7 +67,8 @@ def _one(
         own = {name: one.score_stages(models[name], every[:batch]) for name, one in found.items()}
         stages = path.stage_seconds(own, found, options.rounds)
         del own
-        measured = [] if options.no_memory else list(found)
+        # The process that exports is not the one that scores.
+        measured = [] if options.no_memory else [name for name in found if not name.startswith("ours,")]
         peaks = path.peaks(
             "score",
             measured,

@@ -18,7 +18,14 @@ IMPLEMENTATIONS = {
     "PyTorch, plain": "bench.peers.plain_torch",
     "anomalib": "bench.peers.anomalib_padim",
 }
-"""Modules by name; each has `build(setting, parts)`."""
+"""What fits and scores: modules by name; each has `build(setting, parts)`."""
+RUNTIMES = {
+    "ONNX Runtime": "bench.peers.onnx_runtime",
+    "OpenVINO, latency": "bench.peers.open_vino:latency",
+    "OpenVINO, throughput": "bench.peers.open_vino:throughput",
+    "ours, exported to ONNX": "bench.peers.exported",
+}
+"""What only scores, by what ours fitted; the same, or a module and another function of it."""
 
 
 @dataclass(frozen=True)
@@ -138,4 +145,5 @@ def build(name: str, setting: Setting, parts: Parts) -> Any:
     Raises:
         ImportError: its library is not there.
     """
-    return importlib.import_module(IMPLEMENTATIONS[name]).build(setting, parts)
+    module, _, function = (IMPLEMENTATIONS | RUNTIMES)[name].partition(":")
+    return getattr(importlib.import_module(module), function or "build")(setting, parts)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import BenchError, Deadline
+from bench.errors import BenchError
+from bench.harness import Deadline
 from bench.record import Result
 
 EMBEDDINGS = ("semi-orthogonal", "sampled", "gaussian")

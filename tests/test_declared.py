@@ -25,12 +25,13 @@ OPTIONAL = tuple(name for name in EXTRAS if name not in ("bench", "test") and no
 EXTRAS_OF = {
     "jaxsode": OPTIONAL,
     "pretrained_conversion": (),
-    "bench": ("bench",),
+    "bench": ("bench", "onnx"),
     "tests": ("bench", "test", *OPTIONAL),
 }
 NOT_DECLARED = {
     "torch": "which build, for a CPU or which CUDA, is the user's to choose; all that needs it is skipped",
     "anomalib": "pins versions of its own, so it gets an environment of its own",
+    "openvino": "a peer of the bench alone; all that needs it is skipped",
 }
 NOT_IMPORTED = {
     "array_record": "tensorflow-datasets writes with it",
@@ -66,7 +67,12 @@ def _imported(package):
                 if called in ("import_module", "importorskip", "optional"):
                     found.add(str(node.args[0].value))
     # The examples of an export import each other, by the name that they have beside it.
-    tops = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - OURS - {"prepare"}
+    tops = (
+        {name.partition(".")[0] for name in found}
+        - set(sys.stdlib_module_names)
+        - OURS
+        - {"prepare", "decoding"}
+    )
     if package == "tests":
         tops -= here  # a test's own helpers
     return {DISTRIBUTIONS.get(top, top) for top in tops}

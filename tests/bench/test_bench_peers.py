@@ -8,12 +8,15 @@ import pytest
 
 from bench import ours, path, pictures
 from bench.record import Result
-from bench.setting import Parts, Setting
+from bench.setting import RUNTIMES, Parts, Setting
 from jaxsode.fitting import extract
 
 torch = pytest.importorskip("torch", reason="the peers need PyTorch")
 
+pytest.importorskip("onnxruntime", reason="the peers need ONNX Runtime")
+
 from bench.peers import plain_torch, torch_backbone  # noqa: E402
+from bench.peers.runtime import Runtime  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])
@@ -40,10 +43,31 @@ def batches(setting):
 
 
 def _implementations(setting, names, result):
-    parts = ours.parts(setting)
-    from bench.setting import build
+    return path.built(path.available(names, result), setting, ours.parts(setting), result)
 
-    return {name: build(name, setting, parts) for name in path.available(names, result)}
+
+def test_runtimes_agree_at_any_batch(setting, batches, tmp_path):
+    result = Result("score", {}, tmp_path, silent=True)
+    names = path.available(None, result, names=("ours", *RUNTIMES))
+    found = path.built(names, setting, ours.parts(setting), result)
+    models = {}
+    assert set(path.agree(found, setting, batches, result, models=models)) == set(names)
+    assert max(agreed["relative_error"] for agreed in result.agreement) < 1e-5
+    models["ours"] = found["ours"].fit(batches)
+    maps = {name: one.fetch(one.score(models[name], batches[0][:1])) for name, one in found.items()}
+    for name, one in found.items():
+        np.testing.assert_allclose(maps[name], maps["ours"], rtol=1e-4, err_msg=name)
+        for stage in one.score_stages(models[name], batches[0]).values():
+            one.wait(stage.call())
+        if isinstance(one, Runtime):
+            assert one.fetch(one.score(one.blank(), batches[0])).shape == (5, 64, 96)
+
+
+def test_a_graph_beyond_a_protocol_buffer_is_left_out(tmp_path):
+    result = Result("score", {}, tmp_path, silent=True)
+    large = Setting("resnet18", (704, 256), 300)
+    assert path.built(["ONNX Runtime"], large, Parts({}, np.zeros((448, 300))), result) == {}
+    assert "protocol buffer" in result.left_out[0]["why"]
 
 
 def test_maps_agree_and_stages_are_of_the_same_task(setting, batches, tmp_path):
