@@ -70,7 +70,7 @@ class Ours:
     def blank(self) -> Detector:
         H, width, k = (*self._grid(), self.setting.k)
         method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA).recorded()
-        mean, precision = jnp.zeros((H, width, k)), Whitener(jnp.ones((H, width, k, k)))
+        mean, precision = jnp.zeros((H, width, k)), Whitener(transposed=jnp.ones((H, width, k, k)))
         count = jnp.asarray(1, jnp.int32)
         return Detector(self.backbone, self.W, mean, precision, count, method, None, self.setting.size)
 

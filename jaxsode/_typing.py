@@ -7,10 +7,10 @@ without it they are only words.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Key
+    from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 else:
     try:
-        from jaxtyping import Array, Bool, Float, Int, Key
+        from jaxtyping import Array, Bool, Float, Int, Key, Shaped
     except ImportError:
 
         class _Words:
@@ -18,6 +18,6 @@ else:
                 return Any
 
         Array = Any
-        Bool = Float = Int = Key = _Words
+        Bool = Float = Int = Key = Shaped = _Words
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Shaped"]

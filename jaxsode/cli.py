@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from jaxsode.commands import programs
 from jaxsode.commands.exits import exit_code, leave
 from jaxsode.errors import ArgumentError
 from jaxsode.home import readable
@@ -51,6 +52,7 @@ def _refuse(name: str) -> None:
 
 def script() -> NoReturn:
     """The console script `jaxsode`: `main`, then the process's end."""
+    programs.keep()
     leave(main())
 
 

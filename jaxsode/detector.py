@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxsode import checkpoint, format1, hosts
 from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
 from jaxsode.algebra.moments import Moments
-from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, weight
+from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Whitener, weight
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
 from jaxsode.errors import ArgumentError, DataError, NumericalError
@@ -32,8 +32,10 @@ from jaxsode.fitting import (
     NO_PICTURES,
     FeatureMaps,
     accumulate,
+    are_shared,
     collect,
     embed,
+    embedded,
     extract_,
     factorise,
     grid_of,
@@ -292,7 +294,7 @@ class Detector:
 
     @property
     def whitener(self) -> jax.Array:
-        """(H, W, k, k) M of each location, lower triangular; with eigenvectors (H, W, k, F).
+        """(H, W, k, k) M of each location, lower triangular; with eigenvectors (H, W, k, F). A copy.
 
         Raises:
             AttributeError: the precision is of another form.
@@ -331,8 +333,21 @@ class Detector:
             ArgumentError: pictures of another shape or type, or floats outside [0, 1]; or `ignored` is not
                 of the pictures' size, or leaves nothing.
         """
-        self = self._relaxed()
-        return self._maps(extract_(self.backbone, self._checked(pictures)), self._judging(ignored))
+        self, m = self._relaxed(), self.method
+        pictures = self._checked(pictures)
+        return _score_pictures(
+            self.backbone,
+            self.W,
+            self.mean,
+            self.precision,
+            pictures,
+            self._judging(ignored),
+            self.size,
+            m.sigma,
+            m.pooling,
+            m.align,
+            are_shared(pictures),
+        )
 
     @set_aside
     def anomaly_map_of_features(
@@ -734,7 +749,7 @@ class Detector:
             )
         waiting: dict[Hashable, list[tuple[int, np.ndarray]]] = {}
         ready: dict[int, np.ndarray] = {}
-        whiteners: dict[int, tuple[jax.Array, jax.Array | None]] = {}
+        whiteners: dict[int, tuple[Whitener, jax.Array | None]] = {}
         seen = given = 0
         for z, valid in embedded:
             if seen + valid > len(groups):
@@ -765,7 +780,7 @@ class Detector:
         if seen < len(groups):
             raise ArgumentError(_GROUPS.format(len(groups), seen))
 
-    def _left_out_whitener(self, state: Moments, members: int) -> tuple[jax.Array, jax.Array | None]:
+    def _left_out_whitener(self, state: Moments, members: int) -> tuple[Whitener, jax.Array | None]:
         """Where so many are left out together: of `distance` on the grid, and what each location's distances
         are multiplied by."""
         method, overall = self.method, self.overall
@@ -816,23 +831,43 @@ def _score(
     return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
+@jax.jit(static_argnums=(6, 7, 8, 9, 10))
+def _score_pictures(
+    backbone: Backbone,
+    W: jax.Array,
+    mean: jax.Array,
+    precision: Any,
+    pictures: jax.Array,
+    ignored: jax.Array | None,
+    size: tuple[int, int],
+    sigma: float,
+    pooling: int | tuple[int, ...],
+    align: str,
+    shared: bool,
+) -> jax.Array:
+    z = embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
+    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
+
+
 @jax.jit
 def _left_out(
-    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array, shrinkage: Any, weights: Any
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any, weights: Any
 ) -> jax.Array:
-    of_one = over_grid(partial(leave_one_out.distance, shrinkage=shrinkage), in_axes=(0, 0, None, 0))
-    distance = jax.vmap(of_one, in_axes=(0, None, None, None))(z, mean, count, whitener)
+    inside = distances(z, mean, whitener)
+    corrected = partial(leave_one_out.corrected, shrinkage=shrinkage)
+    of_one = over_grid(lambda d: corrected(d, count))
+    distance = jax.vmap(of_one)(inside)
     return distance if weights is None else distance * weights[None]
 
 
 @jax.jit
 def _left_out_together(
-    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: jax.Array, shrinkage: Any
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any
 ) -> jax.Array:
     of_one = over_grid(
         partial(leave_group_out.distances, shrinkage=shrinkage), in_axes=(1, 0, None, 0), out_axes=1
     )
-    return of_one(z, mean, count, whitener)
+    return of_one(z, mean, count, whitener.matrix)
 
 
 @jax.jit(static_argnums=(2, 3))

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsode import algebra
+from jaxsode import algebra, kernels
 from jaxsode.algebra import embedding, over_grid
 from jaxsode.algebra.dual import cheaper
 from jaxsode.algebra.moments import Moments
@@ -101,9 +102,51 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
     return extract_(backbone, own(pictures))
 
 
-@jax.jit
-def extract_(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
+def extract_(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
     """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
+    return _extract(backbone, pictures, are_shared(pictures))
+
+
+def are_shared(pictures: Any) -> bool:
+    """Whether several devices have a part of them each: then all are done at once."""
+    if not isinstance(pictures, jax.Array) or isinstance(pictures, Tracer):
+        return False
+    return not pictures.sharding.is_fully_replicated
+
+
+@partial(jax.jit, static_argnums=2)
+def _extract(backbone: Backbone, pictures: jax.Array, shared: bool) -> FeatureMaps:
+    features = partial(_features, backbone)
+    return features(pictures) if shared else kernels.few_at_once(features, pictures)
+
+
+def embedded(
+    backbone: Backbone,
+    W: jax.Array,
+    pictures: jax.Array,
+    *,
+    shared: bool = False,
+    pooling: int | tuple[int, ...] = 1,
+    align: str = "nearest",
+) -> jax.Array:
+    """`extract`, then `embed`, in one program: no feature maps of all pictures lie between the two.
+
+    Args:
+        backbone, pictures: see `extract_`.
+        W, pooling, align: see `embed`.
+        shared: see `are_shared`.
+
+    Returns:
+        z, (N, H, W, k).
+    """
+
+    def of_some(pictures: jax.Array) -> jax.Array:
+        return embed(W, _features(backbone, pictures), pooling=pooling, align=align)
+
+    return of_some(pictures) if shared else kernels.few_at_once(of_some, pictures)
+
+
+def _features(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     x = pictures.astype(jnp.float32)
     # What lies outside [0, 1] is made NaN: it would make a finite feature that means nothing.
     x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where((x >= -SLACK) & (x <= 1 + SLACK), x, jnp.nan)
@@ -286,7 +329,7 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
         whole = overall if overall is not None else Overall(jnp.zeros(()))
         blend = None if whole.covariance is None else (method.shrinkage, whole.covariance)
         weight = (method.variance_weight, whole.variance) if bool(method.variance_weight) else None
-        return mean, Whitener(factorise(state, epsilon, blend=blend, weight=weight))
+        return mean, factorise(state, epsilon, blend=blend, weight=weight)
     made = _made(state, spec, method, epsilon)
     bad, first = (int(number) for number in _failed_anywhere(made[1]))
     if bad:
@@ -295,7 +338,7 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
     return made
 
 
-def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any = None) -> jax.Array:
+def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any = None) -> Whitener:
     """The whitener at each location, in the memory of the moments' scatter, which is used up.
 
     Args:
@@ -305,17 +348,17 @@ def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any 
         weight: (γ, v̄), see `jaxsode.algebra.precision.weight`; None multiplies by nothing.
 
     Returns:
-        (H, W, k, k) lower triangular, sharded as the scatter was.
+        Of each location, M lower triangular, sharded as the scatter was.
 
     Raises:
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
     settings = (epsilon, blend, weight)
-    whitener = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
-    bad, first = (int(number) for number in _failed(whitener))
+    transposed = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
+    bad, first = (int(number) for number in _failed(transposed))
     if bad:
-        raise NumericalError(_failure(bad, divmod(first, whitener.shape[1])))
-    return whitener
+        raise NumericalError(_failure(bad, divmod(first, transposed.shape[1])))
+    return Whitener(transposed=transposed)
 
 
 def _failure(bad: int, place: tuple[int, int] | None) -> str:
@@ -430,7 +473,7 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> jax.
         part, n = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (state, count))
         C = part / n[:, :, None, None].astype(part.dtype)
         M = over_grid(_whitener, in_axes=(0, None))(C, settings)
-        return jax.lax.dynamic_update_slice_in_dim(state, M, start, axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(state, jnp.swapaxes(M, -1, -2), start, axis=0)
 
     return jax.lax.fori_loop(0, H // rows, block, scatter)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import NumericalError
-from jaxsode.fitting import embed, extract_
+from jaxsode.fitting import embedded
 from jaxsode.inspection import Inspector
 from jaxsode.scoring import anomaly_maps, distances
 
@@ -117,7 +117,7 @@ class Judge:
             Of each picture by itself. Its decision is that p ≤ the calibration's level, and that some judged
             pixel of the map is above the threshold.
         """
-        z = embed(self.W, extract_(self.backbone, pictures), pooling=self.pooling, align=self.align)
+        z = embedded(self.backbone, self.W, pictures, pooling=self.pooling, align=self.align)
         precision = jax.tree.map(lambda x: x.astype(self.mean.dtype), self.precision)
         distance = distances(z, self.mean, precision)
         maps = anomaly_maps(distance, self.size, self.sigma, self.ignored)

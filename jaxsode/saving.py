@@ -238,7 +238,7 @@ def network_of(
             raise CheckpointError(
                 f"{shown(path)} was fitted with the backbone {name!r}: pass it to load as `backbone`"
             )
-        backbone = registry.create(name, layers=layers, dtype=jnp.dtype(page["dtype"]))
+        backbone = registry.structure(name, layers=layers, dtype=jnp.dtype(page["dtype"]))
     if differing := _differing(page, leaves, backbone):
         raise CheckpointError(
             f"{shown(path)} was fitted with another backbone than the one given ({differing}): "

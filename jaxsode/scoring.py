@@ -25,8 +25,8 @@ def distances(z: jax.Array, mean: jax.Array, precision: Any) -> jax.Array:
     if isinstance(precision, Shared):
         of_one = over_grid(precision.one.distance, in_axes=(0, 0 if mean.ndim == 3 else None))
         return jax.vmap(of_one, in_axes=(0, None))(z, mean)
-    of_one = over_grid(lambda z, mean, precision: precision.distance(z, mean))
-    return jax.vmap(of_one, in_axes=(0, None, None))(z, mean, precision)
+    of_all = over_grid(lambda z, mean, precision: precision.distances(z, mean), in_axes=(1, 0, 0), out_axes=1)
+    return of_all(z, mean, precision)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -255,10 +255,11 @@ def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:
         The name of its kind; its arrays by name that have the grid's rows as first axis; the others.
     """
     kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
-    if isinstance(state, Whitener) and _is_lower(state.matrix):
-        return "triangular", {"packed": _pack_lower(state.matrix)}, {}
+    if isinstance(state, Whitener) and _is_lower(state):
+        return "triangular", {"packed": _pack_lower(state)}, {}
     whole = _KINDS[kind][1]
-    arrays = vars(state.one if isinstance(state, Shared) else state)
+    one = state.one if isinstance(state, Shared) else state
+    arrays = {"matrix": one.matrix} if isinstance(one, Whitener) else vars(one)
     rows = {name: array for name, array in arrays.items() if name not in whole}
     return kind, rows, {name: array for name, array in arrays.items() if name in whole}
 
@@ -271,28 +272,34 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
         arrays: all of its arrays by name.
     """
     if kind == "triangular":
-        return Whitener(_unpack_lower(arrays["packed"]))
+        return Whitener(transposed=_unpack_lower(arrays["packed"]))
+    if kind == "whitener":
+        return Whitener.of(**arrays)
     if kind == "shared":
-        return Shared(Whitener(**arrays))
+        return Shared(Whitener.of(**arrays))
     return _KINDS[kind][0](**arrays)
 
 
-_pack_lower = jax.jit(pack_lower)
+@jax.jit
+def _pack_lower(whitener: Whitener) -> jax.Array:
+    return pack_lower(whitener.matrix)
 
 
 @jax.jit
 def _unpack_lower(packed: jax.Array) -> jax.Array:
-    return _by_columns(unpack_lower, packed)
+    """Transposed."""
+    return _by_columns(lambda packed: jnp.swapaxes(unpack_lower(packed), -1, -2), packed)
 
 
-def _is_lower(matrix: jax.Array) -> bool:
+def _is_lower(whitener: Whitener) -> bool:
     """Whether half of it says all: eigenvectors are a square matrix too, where all of them are kept."""
-    return matrix.shape[-1] == matrix.shape[-2] and not bool(_above(matrix))
+    k, m = whitener.transposed.shape[-2:]
+    return k == m and not bool(_above(whitener))
 
 
 @jax.jit
-def _above(matrix: jax.Array) -> jax.Array:
-    return jnp.any(jnp.triu(matrix, 1) != 0)
+def _above(whitener: Whitener) -> jax.Array:
+    return jnp.any(jnp.tril(whitener.transposed, -1) != 0)
 
 
 # By name: the class, and which of its arrays don't begin with the grid's rows.

@@ -72,7 +72,7 @@ def test_every_backbone_comes_back_as_it_was(name, tmp_path):
     W = semi_orthogonal(0, sum(backbone.channels), 3)
     mean, whitener = jnp.zeros((8, 8, 3)), jnp.broadcast_to(jnp.eye(3), (8, 8, 3, 3))
     method, count = Method(embedding="given", k=3, layers=(1, 2)), jnp.asarray(9, jnp.int32)
-    detector = Detector(backbone, W, mean, Whitener(whitener), count, method, None, (32, 32))
+    detector = Detector(backbone, W, mean, Whitener.of(whitener), count, method, None, (32, 32))
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     assert jax.tree.structure(loaded) == jax.tree.structure(detector)

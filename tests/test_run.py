@@ -199,7 +199,7 @@ def test_nothing_compiles_twice(data, tmp_path, caplog):
     compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
     # `stage` puts a NumPy array on the device, here the weights'; all else is computation.
     compiled = [message for message in compiled if "jit(stage)" not in message]
-    for name in ("extract_", "embed", "_place", "_update_by", "_factorise", "_score"):
+    for name in ("_extract", "embed", "_place", "_update_by", "_factorise", "_score"):
         assert sum(f"jit({name})" in message for message in compiled) == 1, (name, compiled)
     assert len(compiled) == len(set(compiled))
 

@@ -61,6 +61,18 @@ class Dual:
         rest = y - _product("nf,n->f", self.pictures, c)
         return root(jnp.sum(c * c) + jnp.sum(rest * rest) / self.epsilon)
 
+    def distances(self, z: Float[Array, "N F"], mean: Float[Array, " F"]) -> Float[Array, " N"]:
+        """`distance` of N vectors at once.
+
+        Args:
+            z: (N, F) the feature vectors.
+            mean: (F,) μ.
+
+        Returns:
+            (N,) d ≥ 0.
+        """
+        return jax.vmap(self.distance, in_axes=(0, None))(z, mean)
+
 
 def factorise(Y: Float[Array, "N F"], epsilon: float | Float[Array, ""]) -> Dual:
     """The dual form of (C + εI)⁻¹ with C = YᵀY/N.

@@ -15,22 +15,38 @@ from jaxsode._typing import Array, Float
 from jaxsode.algebra import dual, eigenvectors, pooled
 from jaxsode.algebra import moments as moments_
 from jaxsode.algebra.cholesky import inverse_cholesky
-from jaxsode.algebra.distance import mahalanobis
+from jaxsode.algebra.distance import mahalanobis, root
 from jaxsode.algebra.moments import Moments
 
 _LEAST = 1e-3  # of the mean variance
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Whitener:
-    """A matrix M that turns z − μ into a vector whose length is the distance.
+    """A matrix M that turns z − μ into a vector whose length is the distance; made by `of`.
 
     Attributes:
-        matrix: (m, k): triangular with m = k, of C + εI; or rectangular, of some of C's eigenvectors.
+        transposed: (k, m) Mᵀ, triangular with m = k, of C + εI; or rectangular, of some of C's eigenvectors.
+            So that a vector runs along its rows: a processor adds whole rows faster than along one, and one
+            picture's distances then take as long as it takes to read the matrices.
     """
 
-    matrix: Float[Array, "... m k"]
+    transposed: Float[Array, "... k m"]
+
+    @classmethod
+    def of(cls, matrix: Float[Array, "... m k"]) -> "Whitener":
+        """From M itself.
+
+        Args:
+            matrix: (m, k), or of a whole grid.
+        """
+        return cls(transposed=jnp.swapaxes(matrix, -1, -2))
+
+    @property
+    def matrix(self) -> Float[Array, "... m k"]:
+        """(m, k) M."""
+        return jnp.swapaxes(self.transposed, -1, -2)
 
     def distance(self, z: Float[Array, " k"], mean: Float[Array, " k"]) -> Float[Array, ""]:
         """‖M(z − μ)‖, see `jaxsode.algebra.distance.mahalanobis`.
@@ -44,6 +60,24 @@ class Whitener:
         """
         return mahalanobis(z, mean, self.matrix)
 
+    def distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
+        """`distance` of N vectors at once.
+
+        Args:
+            z: (N, k) the embedded feature vectors.
+            mean: (k,) μ.
+
+        Returns:
+            (N,) d ≥ 0.
+        """
+        y = z - mean[None, :]
+        if y.shape[0] == 1:
+            # A product of matrices would pack M first, which takes longer than all else.
+            white = jnp.sum(self.transposed * y[0][:, None], axis=0)[None]
+        else:
+            white = jnp.matmul(y, self.transposed, precision=jax.lax.Precision.HIGHEST)
+        return jax.vmap(root)(jnp.sum(white * white, axis=1))
+
 
 def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
     """The precision of one location's own covariance: the paper's method.
@@ -55,7 +89,7 @@ def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
     Returns:
         The whitener, NaN where C + εI is not positive definite.
     """
-    return Whitener(whitener(moments_.covariance(moments), epsilon))
+    return Whitener.of(whitener(moments_.covariance(moments), epsilon))
 
 
 def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whitener:
@@ -68,7 +102,7 @@ def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whiten
     Returns:
         The whitener, one for all; NaN where C + εI is not positive definite.
     """
-    return Whitener(whitener(pooled.covariance(state), epsilon))
+    return Whitener.of(whitener(pooled.covariance(state), epsilon))
 
 
 def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""]) -> Float[Array, "k k"]:
@@ -156,10 +190,10 @@ class Spec:
 def _eigenvectors(*, largest: bool) -> Spec:
     def of_moments(moments: Moments, epsilon: Any, k: int, key: Any) -> Whitener:
         C, N = moments_.covariance(moments), moments.count.astype(moments.scatter.dtype)
-        return Whitener(eigenvectors.of_covariance(C, N, k, epsilon, largest=largest, key=key))
+        return Whitener.of(eigenvectors.of_covariance(C, N, k, epsilon, largest=largest, key=key))
 
     def of_pictures(Y: Array, epsilon: Any, k: int, key: Any) -> Whitener:
-        return Whitener(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
+        return Whitener.of(eigenvectors.of_pictures(Y, k, epsilon, largest=largest, key=key))
 
     return Spec("either", True, of_moments, of_pictures)
 

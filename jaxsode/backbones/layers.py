@@ -111,13 +111,8 @@ def _precision(dtype: np.dtype) -> jax.lax.PrecisionLike:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Largest of 3 × 3 at stride 2, one row and column of −∞ around: (N, H, W, C) → (N, ⌈H/2⌉, ⌈W/2⌉, C).
-
-    Padded first and pooled without padding after: ONNX exporters lose the padding of a pooling window.
-    """
-    lowest = jnp.array(-jnp.inf, x.dtype)
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=lowest)
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+    """Largest of 3 × 3 at stride 2, one row and column of −∞ around: (N, H, W, C) → (N, ⌈H/2⌉, ⌈W/2⌉, C)."""
+    return kernels.max_pool3x3(x)
 
 
 def normalise(pictures: jax.Array, normalisation: Normalisation) -> jax.Array:

@@ -44,7 +44,11 @@ BACKBONES: dict[str, Spec] = {
 
 
 def create(
-    name: str, *, layers: tuple[int, ...] | None = None, dtype: DTypeLike = jnp.float32, seed: int = 0
+    name: str,
+    *,
+    layers: tuple[int, ...] | None = None,
+    dtype: DTypeLike = jnp.float32,
+    seed: int | None = 0,
 ) -> Backbone:
     """A backbone with random weights, built no deeper than the last of `layers`.
 
@@ -52,7 +56,7 @@ def create(
         name: one of BACKBONES.
         layers: whose feature maps are returned, ascending; None takes the backbone's default.
         dtype: of the computation, float32 or bfloat16; parameters and feature maps are float32.
-        seed: of the weights; the same seed gives the same, whatever `layers`.
+        seed: of the weights; the same seed gives the same, whatever `layers`. None makes them zeros.
 
     Raises:
         ArgumentError: an unknown name, a layer it does not have, or another dtype.
@@ -68,7 +72,30 @@ def create(
         raise ArgumentError(f"layers {layers} of {name}: choose some of {have}, each once, ascending")
     if jnp.dtype(dtype) not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
         raise ArgumentError(f"{name} can't compute in {jnp.dtype(dtype)}: choose float32 or bfloat16")
-    return spec.builder(layers=layers, dtype=dtype, rng=np.random.default_rng(seed))
+    return spec.builder(
+        layers=layers, dtype=dtype, rng=_Zeros() if seed is None else np.random.default_rng(seed)
+    )
+
+
+def structure(
+    name: str, *, layers: tuple[int, ...] | None = None, dtype: DTypeLike = jnp.float32
+) -> Backbone:
+    """`create`, but for shapes in place of arrays: made at once, to be filled with those of a file.
+
+    Args:
+        name, layers, dtype: see `create`.
+
+    Raises:
+        ArgumentError: see `create`.
+    """
+    return jax.eval_shape(lambda: create(name, layers=layers, dtype=dtype, seed=None))
+
+
+class _Zeros:
+    """What a backbone asks of a generator."""
+
+    def standard_normal(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        return np.zeros(shape, dtype)
 
 
 def parameters(backbone: Backbone) -> dict[str, jax.Array]:

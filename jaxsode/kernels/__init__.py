@@ -7,6 +7,8 @@ traced. Needs jax alone, and knows nothing of the paper.
 from jaxsode.kernels.cholesky import inverse_cholesky
 from jaxsode.kernels.convolution import conv2d
 from jaxsode.kernels.outer_products import sum_of_outer_products
+from jaxsode.kernels.pooling import max_pool3x3
+from jaxsode.kernels.streams import few_at_once
 from jaxsode.kernels.switch import plain
 
-__all__ = ["conv2d", "inverse_cholesky", "plain", "sum_of_outer_products"]
+__all__ = ["conv2d", "few_at_once", "inverse_cholesky", "max_pool3x3", "plain", "sum_of_outer_products"]

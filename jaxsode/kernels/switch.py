@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 
@@ -25,10 +26,10 @@ def plain() -> Iterator[None]:
 
 def choose(
     *operands: Array,
-    plain: Callable[..., Array],
-    cpu: Callable[..., Array],
-    elsewhere: Callable[..., Array] | None = None,
-) -> Array:
+    plain: Callable[..., Any],
+    cpu: Callable[..., Any],
+    elsewhere: Callable[..., Any] | None = None,
+) -> Any:
     """One of several functions that compute the same.
 
     Args:
@@ -39,7 +40,7 @@ def choose(
         elsewhere: taken on every other platform; None is `plain`.
 
     Returns:
-        The chosen function's result, of its shape.
+        The chosen function's result, an array or a pytree of arrays.
     """
     if _plain.value:
         return plain(*operands)

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from jaxsode.algebra import over_grid
 from jaxsode.algebra.cholesky import inverse_cholesky
-from jaxsode.algebra.precision import blended, weight, whitener
+from jaxsode.algebra.precision import Whitener, blended, weight, whitener
 
 
 def _covariance(rng, k, n):
@@ -72,3 +72,20 @@ def test_blended_and_weighted_in_plain_words():
         w = weight(jnp.float32(v), jnp.float32(1), gamma)
         np.testing.assert_allclose(w, expected, rtol=1e-5)
     assert np.isnan(weight(jnp.float32(0), jnp.float32(0), 0.2))
+
+
+@pytest.mark.parametrize("N", [1, 2, 7])
+@pytest.mark.parametrize("m", [5, 3])
+def test_distances_of_several_vectors_are_those_of_each(N, m):
+    """One vector takes a form of its own."""
+    rng = np.random.default_rng(N)
+    M, z, mean = rng.standard_normal((m, 5)), rng.standard_normal((N, 5)), rng.standard_normal(5)
+    z[0] = mean  # where √ has no derivative
+    made = Whitener.of(jnp.asarray(M, jnp.float32))
+    given = jnp.asarray(z, jnp.float32), jnp.asarray(mean, jnp.float32)
+    got = made.distances(*given)
+    np.testing.assert_allclose(got, np.linalg.norm((z - mean) @ M.T, axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, jax.vmap(made.distance, (0, None))(*given), rtol=1e-6, atol=1e-6)
+    slope = jax.grad(lambda z: made.distances(z, given[1]).sum())(given[0])
+    assert np.isfinite(slope).all()
+    np.testing.assert_array_equal(made.matrix, jnp.asarray(M, jnp.float32))

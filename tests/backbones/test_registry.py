@@ -215,3 +215,12 @@ def test_what_a_backbone_does_not_have_is_refused_in_one_line(name, options, par
 
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
+def test_a_structure_is_that_of_a_backbone(name):
+    made, structure = registry.create(name), registry.structure(name)
+    assert jax.tree.structure(structure) == jax.tree.structure(made)
+    for one, other in zip(jax.tree.leaves(structure), jax.tree.leaves(made), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    assert structure.channels == made.channels

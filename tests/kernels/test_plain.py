@@ -76,7 +76,7 @@ def test_no_fit_chooses(sharding):
 
 def test_no_score_chooses():
     with kernels.plain():
-        mean, whitener = _array(H, W, K), Whitener(jnp.zeros((H, W, K, K)))
+        mean, whitener = _array(H, W, K), Whitener(transposed=jnp.zeros((H, W, K, K)))
         assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
         score = lambda *operands: _score(*operands, None, (32, 24), 4.0)  # noqa: E731

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
 from jaxsode.kernels import streams
-from jaxsode.kernels.streams import in_streams
+from jaxsode.kernels.streams import few_at_once, in_streams
 
 
 @settings(deadline=None, max_examples=15)
@@ -53,3 +53,22 @@ def test_on_each_device_of_a_mesh():
     )
     batch = jnp.arange(400.0)[:, None]
     np.testing.assert_array_equal(whole(batch), batch**2)
+
+
+@pytest.mark.parametrize("N", [1, 2, 3, 4, 7])
+def test_a_few_at_once_give_what_all_at_once_give(N):
+    seen = []
+
+    def function(x):
+        seen.append(x.shape)
+        return {"sums": x.sum(1), "twice": 2 * x.astype(jnp.float32)}
+
+    x = jnp.asarray(np.random.default_rng(N).integers(0, 9, (N, 5)))
+    got = jax.jit(lambda x: few_at_once(function, x))(x)
+    np.testing.assert_array_equal(got["sums"], x.sum(1))
+    np.testing.assert_array_equal(got["twice"], 2.0 * np.asarray(x))
+    assert got["twice"].dtype == jnp.float32
+    slope = jax.grad(lambda x: few_at_once(lambda x: x**2, x).sum())(x.astype(jnp.float32))
+    np.testing.assert_array_equal(slope, 2.0 * np.asarray(x))
+    if N > 2:
+        assert (2, 5) in seen

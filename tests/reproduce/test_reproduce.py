@@ -243,7 +243,7 @@ def test_an_embedding_and_a_precision_are_a_function_and_a_line(target, tmp_path
 
     def diagonal(moments, epsilon, k, key):
         C = covariance(moments)
-        return Whitener(whitener(jnp.diag(jnp.diag(C)), epsilon))
+        return Whitener.of(whitener(jnp.diag(jnp.diag(C)), epsilon))
 
     monkeypatch.setitem(EMBEDDINGS, "first", first)
     monkeypatch.setitem(PRECISIONS, "diagonal", Spec("moments", of_moments=diagonal))

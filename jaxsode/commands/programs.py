@@ -1,0 +1,47 @@
+"""What XLA compiled, kept for the next process: a command then starts sooner."""
+
+import hashlib
+import os
+import platform
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+
+from jaxsode.errors import ArgumentError
+from jaxsode.home import home
+
+FOLDER = "programs"
+
+
+def keep() -> None:
+    """Let XLA keep its programs in `JAXSODE_HOME`, in a folder for each kind of processor.
+
+    Nothing is changed where JAX was told of a folder of the user's (JAX_COMPILATION_CACHE_DIR), and nothing
+    is kept where it can't be written.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        folder = home() / FOLDER / processor()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (ArgumentError, OSError):
+        return  # it is a convenience: whoever needs the home for more is told so there
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # One that was cut off as it was written is compiled anew each time, and that is all.
+    warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache entry")
+    # A small program takes as long to compile as ten to be read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def processor() -> str:
+    """Names what programs are compiled for: a home may be shared by machines that can't run each other's."""
+    known = [platform.machine(), platform.processor()]
+    with suppress(OSError):  # not Linux
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        known += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
