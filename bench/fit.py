@@ -46,7 +46,7 @@ def _one(
         rounds=options.rounds,
         limit_s=deadline.limit_s(),
     )
-    stages = path.stage_seconds(
+    stages, cores = path.stage_seconds(
         {name: one.fit_stages(batches) for name, one in found.items()}, found, options.rounds
     )
     measured = [] if options.no_memory else list(found)
@@ -71,6 +71,7 @@ def _one(
             pictures_per_s=n / timing.median,
             **peaks.get(name, {}),
             stages_s=stages[name],
+            stages_cores=cores[name],
             timing=timing.record(),
         )
     path.ratios(result, f"fit, {setting}", whole)

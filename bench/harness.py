@@ -57,12 +57,14 @@ class Timing:
         compile_s: of it, what XLA compiled; 0 for libraries that don't.
         seconds: of each round; where a call is short, the mean over `calls` of them.
         calls: in a round.
+        cores: how many of them worked, in the median: the process's CPU time over the seconds.
     """
 
     first_s: float
     compile_s: float
     seconds: tuple[float, ...]
     calls: int = 1
+    cores: float = math.nan
 
     @property
     def median(self) -> float:
@@ -78,6 +80,7 @@ class Timing:
             "range_s": [min(self.seconds) * scale, max(self.seconds) * scale],
             "rounds": len(self.seconds),
             "calls_a_round": self.calls,
+            "cores": None if math.isnan(self.cores) else self.cores,
             "first_s": self.first_s,
             "compile_s": self.compile_s,
         }
@@ -166,16 +169,21 @@ def race(
     if expected > limit_s:
         raise TooSlow(f"{rounds} rounds would take about {expected:.0f} s, {max(limit_s, 0):.0f} s are left")
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    cores: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds):
         shift = turn % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
             time.sleep(pause_s)
             before = _compiled.seconds["compile_s"]
-            seconds[contender.name].append(_timed(contender, calls[contender.name]))
+            wall, cpu = _timed(contender, calls[contender.name])
+            seconds[contender.name].append(wall)
+            cores[contender.name].append(cpu / wall)
             if _compiled.seconds["compile_s"] > before:
                 raise BenchError(f"{contender.name} was compiled anew while it was timed")
     return {
-        name: Timing(warm[name].first_s, warm[name].compile_s, tuple(taken), calls[name])
+        name: Timing(
+            warm[name].first_s, warm[name].compile_s, tuple(taken), calls[name], float(np.median(cores[name]))
+        )
         for name, taken in seconds.items()
     }
 
@@ -192,32 +200,35 @@ class WarmUp:
 def warm_up(contender: Contender) -> WarmUp:
     """Call it once, and once more unless the first call was a long one."""
     before = _compiled.seconds["compile_s"]
-    first_s = _timed(contender, 1)
+    first_s, _ = _timed(contender, 1)
     compile_s = _compiled.seconds["compile_s"] - before
     long = first_s - compile_s > LONG
-    return WarmUp(first_s, compile_s, first_s - compile_s if long else _timed(contender, 1))
+    return WarmUp(first_s, compile_s, first_s - compile_s if long else _timed(contender, 1)[0])
 
 
-def _timed(contender: Contender, calls: int) -> float:
-    """Seconds of one call, the mean of so many; garbage is collected before, not meanwhile."""
+def _timed(contender: Contender, calls: int) -> tuple[float, float]:
+    """Seconds of one call, and of all cores together, the means of so many; garbage is collected before, not
+    meanwhile."""
     gc.collect(1)  # what earlier calls left behind is young still; all that the libraries made is not
     collecting = gc.isenabled()
     gc.disable()
     try:
         if contender.prepare is not None:
-            return sum(_prepared(contender, contender.prepare()) for _ in range(calls)) / calls
+            each = [_prepared(contender, contender.prepare()) for _ in range(calls)]
+            wall, cpu = (sum(taken) / calls for taken in zip(*each, strict=True))
+            return wall, cpu
         result = None
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.process_time()
         for _ in range(calls):
             result = contender.call()
         contender.wait(result)
-        return (time.perf_counter() - start) / calls
+        return (time.perf_counter() - start) / calls, (time.process_time() - began) / calls
     finally:
         if collecting:
             gc.enable()
 
 
-def _prepared(contender: Contender, arguments: tuple[Any, ...]) -> float:
-    start = time.perf_counter()
+def _prepared(contender: Contender, arguments: tuple[Any, ...]) -> tuple[float, float]:
+    start, began = time.perf_counter(), time.process_time()
     contender.wait(contender.call(*arguments))
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - began

@@ -179,8 +179,9 @@ def exact() -> Iterator[None]:
 
 def stage_seconds(
     stages: Mapping[str, Mapping[str, Stage]], found: Mapping[str, Implementation], rounds: int
-) -> dict[str, dict[str, float]]:
-    """Seconds of each stage by implementation: a picture's, or in all where it is done once.
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Of each stage by implementation: seconds, a picture's, or in all where it is done once; and how many
+    cores worked.
 
     Args:
         stages: by implementation and stage; each stage is raced among those that have it.
@@ -188,6 +189,7 @@ def stage_seconds(
         rounds: see `bench.harness.race`.
     """
     seconds: dict[str, dict[str, float]] = {name: {} for name in stages}
+    cores: dict[str, dict[str, float]] = {name: {} for name in stages}
     for stage in dict.fromkeys(itertools.chain.from_iterable(stages.values())):
         having = {name: own[stage] for name, own in stages.items() if stage in own}
         contenders = [
@@ -195,7 +197,8 @@ def stage_seconds(
         ]
         for name, timing in race(contenders, rounds=rounds).items():
             seconds[name][stage] = timing.median / (having[name].pictures or 1)
-    return seconds
+            cores[name][stage] = timing.cores
+    return seconds, cores
 
 
 def ratios(result: Result, what: str, timings: Mapping[str, Timing]) -> None:

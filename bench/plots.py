@@ -223,10 +223,25 @@ def _log_log(axis: Axes, x: str, y: str) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
+def _start(content: Content) -> Figure:
+    figure, axes = _axes(1)
+    rows = content["rows"]
+    names = [f"{row['saved']},\n{row['programs']}" for row in rows]
+    left = [0.0] * len(rows)
+    for step in ("import_s", "load_s", "map_s"):
+        seconds = [row[step] for row in rows]
+        axes[0].barh(names, seconds, left=left, label=step.removesuffix("_s"))
+        left = [a + b for a, b in zip(left, seconds, strict=True)]
+    axes[0].set_xlabel("s from a process's start to its first map")
+    axes[0].legend()
+    return figure
+
+
 PLOTS: dict[str, Callable[[Content], Figure]] = {
     "inverse": _inverse,
     "fit": _fit,
     "score": _score,
+    "start": _start,
     "study": _study,
     "memory": _memory,
     "scaling": _scaling,

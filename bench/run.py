@@ -15,6 +15,7 @@ SUITES = {
     "inverse": "HWk³ against HWF³: k × k matrices of 64 × 64 locations",
     "fit": "from pictures to a fitted detector, whole and by stage, and its peak memory",
     "score": "from pictures to anomaly maps, whole and by stage; latency; peak memory",
+    "start": "from a process's start to its first map, programs compiled and kept",
     "study": "time and ROC against k for each embedding, on a data set",
     "memory": "peak against the number of pictures and against their size",
     "scaling": "1, 2, 4, 8 devices: agreement, memory of each, time",

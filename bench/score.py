@@ -65,7 +65,7 @@ def _one(
             result.leave_out(what, error)
             continue
         own = {name: one.score_stages(models[name], every[:batch]) for name, one in found.items()}
-        stages = path.stage_seconds(own, found, options.rounds)
+        stages, cores = path.stage_seconds(own, found, options.rounds)
         del own
         # The process that exports is not the one that scores.
         measured = [] if options.no_memory else [name for name in found if not name.startswith("ours,")]
@@ -88,6 +88,7 @@ def _one(
                 **(latencies[name] if batch == 1 else {}),
                 **peaks.get(name, {}),
                 stages_s=stages[name],
+                stages_cores=cores[name],
                 timing=timing.record(scale=1 / options.stream),
             )
         path.ratios(result, f"score, {what}", whole)

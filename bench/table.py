@@ -142,8 +142,10 @@ def compilation(row: Row) -> str:
 
 
 def stages(row: Row) -> str:
-    """Milliseconds by stage."""
-    return ", ".join(f"{name} {1e3 * seconds:.3g}" for name, seconds in row["stages_s"].items()) or "–"
+    """Milliseconds by stage, and how many cores worked, where that is known."""
+    cores = row.get("stages_cores", {})
+    told = {name: f" (×{cores[name]:.1f})" if name in cores else "" for name in row["stages_s"]}
+    return ", ".join(f"{name} {1e3 * row['stages_s'][name]:.3g}{told[name]}" for name in told) or "–"
 
 
 SETTING: tuple[Column, ...] = (
@@ -185,6 +187,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("p99", milliseconds("latency_p99_s")),
         ("peak GB", gigabytes("peak_bytes")),
         ("stages, ms a picture", stages),
+    ),
+    "start": (
+        *SETTING[:3],
+        ("saved", text("saved")),
+        ("programs", text("programs")),
+        ("processes", text("processes")),
+        ("s in all, median", text("total_s")),
+        ("range", lambda row: " – ".join(f"{s:.2f}" for s in row["range_s"])),
+        ("import", text("import_s")),
+        ("load", text("load_s")),
+        ("first map", text("map_s")),
     ),
     "study": (
         ("embedding", text("embedding")),

@@ -117,7 +117,7 @@ class Judge:
             Of each picture by itself. Its decision is that p ≤ the calibration's level, and that some judged
             pixel of the map is above the threshold.
         """
-        z = embedded(self.backbone, self.W, pictures, pooling=self.pooling, align=self.align)
+        z = embedded(self.backbone, self.W, jnp.asarray(pictures), pooling=self.pooling, align=self.align)
         precision = jax.tree.map(lambda x: x.astype(self.mean.dtype), self.precision)
         distance = distances(z, self.mean, precision)
         maps = anomaly_maps(distance, self.size, self.sigma, self.ignored)

@@ -147,7 +147,8 @@ def copy_decoding(folder: Path) -> None:
         OSError: it can't be written.
     """
     folder.mkdir()
-    (folder / "__init__.py").write_text('"""How jaxsode reads pictures: a copy, for its examples."""\n')
+    about = '"""How jaxsode reads pictures: a copy, for its examples."""\n'
+    (folder / "__init__.py").write_text(about, encoding="utf-8")
     for module in DECODING:
         text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
         text = text.replace("from jaxsode.", "from .")

@@ -15,6 +15,7 @@ SUITES = {
     "score": ["--no-memory", "--only", "ours"],
     "metrics": [],
     "backbones": [],
+    "start": [],
     "study": ["--dataset", "kolektor"],
 }
 
