@@ -95,6 +95,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
     Args:
         backbone: see `Backbone`.
         pictures: (N, height, width, 3 or 1), uint8 or float in [0, 1]; grey is repeated to three channels.
+            On CPUs that share a batch it is to be called outside of `jit`, or each does all of it.
 
     Returns:
         A (N, h, w, C) array for each scale, finest first; NaN around a float outside [0, 1].

@@ -1,4 +1,4 @@
-"""Where jaxsode keeps what it makes once: weights and prepared data sets. Paths as users write them."""
+"""Where jaxsode keeps what it makes once: weights, data sets, programs. Paths as users write them."""
 
 import os
 from pathlib import Path

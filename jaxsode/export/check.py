@@ -132,7 +132,9 @@ def of_onnx(path: Path) -> Judging:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except (states.Fail, states.InvalidArgument, states.InvalidGraph, states.NotImplemented) as error:
         told = str(error).splitlines()[0]
-        raise ArgumentError(f"ONNX Runtime can't run it: export StableHLO ({told})") from error
+        raise ArgumentError(
+            f"ONNX Runtime can't run it: export StableHLO, or upgrade onnxruntime ({told})"
+        ) from error
     names = [output.name for output in session.get_outputs()]
     return lambda batch: dict(zip(names, session.run(names, {"pictures": batch}), strict=True))
 

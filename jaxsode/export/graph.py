@@ -166,6 +166,7 @@ class Graph:
             onnx.checker.check_model(str(path), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             path.unlink()
+            data.unlink(missing_ok=True)
             told = str(error).splitlines()[0]
             raise ArgumentError(
                 f"the function has no form in ONNX here: export StableHLO ({told})"

@@ -10,6 +10,8 @@ from jaxsode.kernels.switch import choose
 def max_pool3x3(x: Float[Array, "N H W C"]) -> Float[Array, "N _ _ C"]:
     """Largest of 3 × 3 at stride 2, one row and column of −∞ around.
 
+    Where several are largest, the plain form's gradient goes to one of them and the other's to all.
+
     Args:
         x: (N, H, W, C).
 

@@ -13,10 +13,7 @@ from jaxsode.fitting import extract
 
 torch = pytest.importorskip("torch", reason="the peers need PyTorch")
 
-pytest.importorskip("onnxruntime", reason="the peers need ONNX Runtime")
-
 from bench.peers import plain_torch, torch_backbone  # noqa: E402
-from bench.peers.runtime import Runtime  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])
@@ -47,6 +44,9 @@ def _implementations(setting, names, result):
 
 
 def test_runtimes_agree_at_any_batch(setting, batches, tmp_path):
+    pytest.importorskip("onnxruntime", reason="it is one of them")
+    from bench.peers.runtime import Runtime
+
     result = Result("score", {}, tmp_path, silent=True)
     names = path.available(None, result, names=("ours", *RUNTIMES))
     found = path.built(names, setting, ours.parts(setting), result)
@@ -64,6 +64,7 @@ def test_runtimes_agree_at_any_batch(setting, batches, tmp_path):
 
 
 def test_a_graph_beyond_a_protocol_buffer_is_left_out(tmp_path):
+    pytest.importorskip("onnxruntime", reason="it is about its graph")
     result = Result("score", {}, tmp_path, silent=True)
     large = Setting("resnet18", (704, 256), 300)
     assert path.built(["ONNX Runtime"], large, Parts({}, np.zeros((448, 300))), result) == {}

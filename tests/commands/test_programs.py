@@ -16,9 +16,10 @@ print(jax.config.jax_compilation_cache_dir)
 
 
 def _compiled(**surroundings):
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
         [sys.executable, "-c", COMPILE],
-        env={**os.environ, **{name: str(value) for name, value in surroundings.items()}},
+        env=inherited | {name: str(value) for name, value in surroundings.items()},
         capture_output=True,
         text=True,
         check=True,
@@ -46,6 +47,12 @@ def test_the_users_own_folder_counts(tmp_path):
     own = tmp_path / "own"
     assert _compiled(JAXSODE_HOME=tmp_path / "home", JAX_COMPILATION_CACHE_DIR=own) == str(own)
     assert not (tmp_path / "home").exists()
+
+
+def test_what_others_can_write_to_is_not_run(tmp_path):
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs").chmod(0o777)
+    assert _compiled(JAXSODE_HOME=tmp_path) == "None"
 
 
 @pytest.mark.parametrize("kind", ["a file", "unwritable"])

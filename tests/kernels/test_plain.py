@@ -81,6 +81,8 @@ def test_no_score_chooses():
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
         score = lambda *operands: _score(*operands, None, (32, 24), 4.0)  # noqa: E731
         assert not _chooses(score, _array(16, K), mean, whitener, MAPS)
+        operands = create("resnet18"), _array(448, K), _array(N, 64, 48, 3, dtype=jnp.uint8)
+        assert not _chooses(fitting.embedded, *operands)
 
 
 @pytest.mark.parametrize("mapped", [jax.grad, jax.hessian, lambda f: jax.vmap(jax.vmap(jax.grad(f)))])
