@@ -1,15 +1,15 @@
 """Our own export, `jaxsode export`'s ONNX model, in ONNX Runtime with a thread for each core."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-import onnxruntime
 
-from bench import ours, quiet
+from bench import ours
+from bench.peers.onnx_runtime import session_of
+from bench.peers.runtime import OnHost
 from bench.setting import Equivalent, Parts, Setting, Stage
 from jaxsode.export import onnx_model
 from jaxsode.inspection import Inspector
@@ -23,7 +23,7 @@ def build(setting: Setting, parts: Parts) -> "Exported":
     return Exported(setting, parts)
 
 
-class Exported:
+class Exported(OnHost):
     """See `bench.setting.Implementation`; one model takes any batch, and is one graph: it has no stages."""
 
     equivalent = Equivalent()
@@ -34,13 +34,11 @@ class Exported:
 
     def fit(self, batches: Iterable[np.ndarray]) -> Program:
         judge = Judge.of(Inspector(self.ours.fit(batches)))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = quiet.cores()
         picture = jax.ShapeDtypeStruct((*self.setting.size, 3), np.uint8)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             onnx_model.write(path, lambda judge, x: judge(x), judge, picture)
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = session_of(path)
 
         def program(pictures: np.ndarray) -> np.ndarray:
             (maps,) = session.run(["map"], {"pictures": pictures})
@@ -51,22 +49,10 @@ class Exported:
     def score(self, model: Program, pictures: np.ndarray) -> np.ndarray:
         return model(pictures)
 
-    def fetch(self, maps: np.ndarray) -> np.ndarray:
-        return maps
-
-    def wait(self, value: Any) -> Any:
-        return value
-
     def blank(self) -> Program:
         raise NotImplementedError(
             "the process that exports is not the one that scores: its peak means nothing"
         )
 
-    def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
-        return {}
-
     def score_stages(self, model: Program, pictures: np.ndarray) -> dict[str, Stage]:
         return {}
-
-    def device_peak(self) -> int | None:
-        return None

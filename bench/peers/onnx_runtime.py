@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU, with a thread for each core."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 
@@ -13,14 +15,19 @@ def build(setting: Setting, parts: Parts) -> "OnnxRuntime":
     return OnnxRuntime(setting, parts)
 
 
+def session_of(model: bytes | Path) -> onnxruntime.InferenceSession:
+    """A model, or its file, on all cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = quiet.cores()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxRuntime(Runtime):
     """See `Runtime`."""
 
     def compiled(self, model: bytes) -> Program:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = quiet.cores()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = session_of(model)
         names = [each.name for each in session.get_inputs()]
 
         def program(*arrays: np.ndarray) -> list[np.ndarray]:

@@ -26,7 +26,23 @@ class Model:
     columns: np.ndarray
 
 
-class Runtime(ABC):
+class OnHost:
+    """What is the same for all that only score, and whose maps are in host memory at once."""
+
+    def fetch(self, maps: np.ndarray) -> np.ndarray:
+        return maps
+
+    def wait(self, value: Any) -> Any:
+        return value
+
+    def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
+        return {}
+
+    def device_peak(self) -> int | None:
+        return None
+
+
+class Runtime(OnHost, ABC):
     """See `bench.setting.Implementation`; it can't fit, so it takes what ours fitted."""
 
     equivalent = Equivalent()
@@ -52,19 +68,10 @@ class Runtime(ABC):
         (maps,) = self._program("", model, len(pictures))(pictures)
         return maps
 
-    def fetch(self, maps: np.ndarray) -> np.ndarray:
-        return maps
-
-    def wait(self, value: Any) -> Any:
-        return value
-
     def blank(self) -> Model:
         k = self.setting.k
         H, width = self._grid()
         return self._model(np.zeros((H, width, k), np.float32), np.ones((H, width, k, k), np.float32))
-
-    def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
-        return {}
 
     def score_stages(self, model: Model, pictures: np.ndarray) -> dict[str, Stage]:
         stages, values = {}, [pictures]
@@ -75,9 +82,6 @@ class Runtime(ABC):
             )
             values = program(*values)
         return stages
-
-    def device_peak(self) -> int | None:
-        return None
 
     def _grid(self) -> tuple[int, int]:
         height, width = self.setting.size
