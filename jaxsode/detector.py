@@ -25,6 +25,7 @@ from jaxsode import checkpoint, format1, hosts
 from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Whitener, weight
+from jaxsode.backbones.packing import Kernels, packed, with_packed
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
 from jaxsode.errors import ArgumentError, DataError, NumericalError
@@ -337,6 +338,7 @@ class Detector:
         pictures = self._checked(pictures)
         return _score_pictures(
             self.backbone,
+            packed(self.backbone, self.W, self.mean, self.precision, pictures),
             self.W,
             self.mean,
             self.precision,
@@ -831,9 +833,10 @@ def _score(
     return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
-@jax.jit(static_argnums=(6, 7, 8, 9, 10))
+@jax.jit(static_argnums=(7, 8, 9, 10, 11))
 def _score_pictures(
     backbone: Backbone,
+    packed_kernels: Kernels | None,
     W: jax.Array,
     mean: jax.Array,
     precision: Any,
@@ -845,6 +848,7 @@ def _score_pictures(
     align: str,
     shared: bool,
 ) -> jax.Array:
+    backbone = with_packed(backbone, packed_kernels)
     z = embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
     return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 

@@ -23,6 +23,7 @@ from jaxsode.algebra.dual import cheaper
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.pooled import Pooled
 from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Whitener
+from jaxsode.backbones.packing import Kernels, packed, with_packed
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.meshes import check_rows, rows_of
@@ -105,7 +106,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 
 def extract_(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
     """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
-    return _extract(backbone, pictures, are_shared(pictures))
+    return _extract(backbone, packed(backbone, pictures), pictures, are_shared(pictures))
 
 
 def are_shared(pictures: Any) -> bool:
@@ -115,9 +116,11 @@ def are_shared(pictures: Any) -> bool:
     return not pictures.sharding.is_fully_replicated
 
 
-@partial(jax.jit, static_argnums=2)
-def _extract(backbone: Backbone, pictures: jax.Array, shared: bool) -> FeatureMaps:
-    features = partial(_features, backbone)
+@partial(jax.jit, static_argnums=3)
+def _extract(
+    backbone: Backbone, packed_kernels: Kernels | None, pictures: jax.Array, shared: bool
+) -> FeatureMaps:
+    features = partial(_features, with_packed(backbone, packed_kernels))
     return features(pictures) if shared else kernels.few_at_once(features, pictures)
 
 

@@ -3,7 +3,7 @@
 Everything is NHWC. Batch norm does not appear: it is folded into kernel and bias when weights are converted.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -90,18 +90,38 @@ class Conv(nnx.Module):
         self.padding: Padding = size // 2 if padding is None else padding
         self.groups = groups
         self.dtype = jnp.dtype(dtype)
+        self.packed: kernels.Packed | None = nnx.data(None)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x (N, H, W, C) → (N, H', W', C') in the compute dtype."""
-        x = conv2d(
-            x.astype(self.dtype),
-            self.kernel[...].astype(self.dtype),
-            stride=self.stride,
-            padding=self.padding,
-            groups=self.groups,
-            precision=_precision(self.dtype),
+    def __call__(self, x: jax.Array, *, shortcut: jax.Array | None = None, relu: bool = False) -> jax.Array:
+        """x (N, H, W, C) → (N, H', W', C') in the compute dtype; plus a shortcut, then a ReLU, if asked."""
+        return kernels.conv2d(
+            *self._operands(x), shortcut, groups=self.groups, relu=relu, **self._options(x.shape[1:3])
         )
-        return x + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+    def pooled(self, x: jax.Array) -> jax.Array:
+        """`max_pool` of it with a ReLU, without groups: x (N, H, W, C) → (N, ⌈H'/2⌉, ⌈W'/2⌉, C')."""
+        return kernels.conv2d_max_pool3x3(*self._operands(x), **self._options(x.shape[1:3]))
+
+    def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        kernel, bias = (parameter[...].astype(self.dtype) for parameter in (self.kernel, self.bias))
+        return x.astype(self.dtype), kernel, bias
+
+    def _options(self, size: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": _zeros_around(size, self.kernel.shape[:2], self.stride, self.padding),
+            "packed": self.packed,
+            "precision": _precision(self.dtype),
+        }
+
+    def pack(self) -> kernels.Packed | None:
+        """The kernel as machine code reads it; None where there is none for it."""
+        if self.dtype != jnp.float32 or isinstance(self.padding, str):
+            return None
+        padding = _zeros_around((0, 0), (), self.stride, self.padding)
+        return kernels.pack(
+            np.asarray(self.kernel[...]), stride=self.stride, padding=padding, groups=self.groups
+        )
 
 
 def _precision(dtype: np.dtype) -> jax.lax.PrecisionLike:

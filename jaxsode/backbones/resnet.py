@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxsode.backbones.layers import Conv, max_pool, normalise
+from jaxsode.backbones.layers import Conv, normalise
 from jaxsode.backbones.protocol import IMAGENET
 
 
@@ -38,7 +38,7 @@ class BasicBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x if self.downsample is None else self.downsample(x)
-        return jax.nn.relu(self.conv2(jax.nn.relu(self.conv1(x))) + shortcut)
+        return self.conv2(self.conv1(x, relu=True), shortcut=shortcut, relu=True)
 
 
 class Bottleneck(nnx.Module):
@@ -65,9 +65,8 @@ class Bottleneck(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = jax.nn.relu(self.conv1(x))
-        x = jax.nn.relu(self.conv2(x))
-        return jax.nn.relu(self.conv3(x) + shortcut)
+        x = self.conv2(self.conv1(x, relu=True), relu=True)
+        return self.conv3(x, shortcut=shortcut, relu=True)
 
 
 class ResNet(nnx.Module):
@@ -118,7 +117,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, pictures: jax.Array, /) -> tuple[jax.Array, ...]:
         """pictures (N, height, width, 3), RGB in [0, 1] → float32 maps of the chosen layers, finest first."""
-        x = max_pool(jax.nn.relu(self.conv1(normalise(pictures, self.normalisation))))
+        x = self.conv1.pooled(normalise(pictures, self.normalisation))
         maps = []
         for i in self._built():
             for block in getattr(self, f"layer{i}"):

@@ -11,6 +11,7 @@ import jax
 
 from jaxsode.errors import ArgumentError
 from jaxsode.home import home
+from jaxsode.kernels import native
 
 FOLDER = "programs"
 
@@ -31,6 +32,7 @@ def keep() -> None:
             return
     except (ArgumentError, OSError):
         return  # it is a convenience: whoever needs the home for more is told so there
+    native.keep_in(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # One that was cut off as it was written is compiled anew each time, and that is all.
     warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache entry")

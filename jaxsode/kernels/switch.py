@@ -6,8 +6,6 @@ from typing import Any
 
 import jax
 
-from jaxsode._typing import Array
-
 # JAX keeps it in the key of every program it has traced: under another value a function is traced anew.
 _plain = jax.make_user_context(default_value=False)
 
@@ -25,7 +23,7 @@ def plain() -> Iterator[None]:
 
 
 def choose(
-    *operands: Array,
+    *operands: Any,
     plain: Callable[..., Any],
     cpu: Callable[..., Any],
     elsewhere: Callable[..., Any] | None = None,
@@ -33,7 +31,7 @@ def choose(
     """One of several functions that compute the same.
 
     Args:
-        operands: of the function.
+        operands: of the function, arrays or pytrees of arrays.
         plain: taken within `plain()`: in the words of JAX and its libraries.
         cpu: taken on a CPU. Decided when the program is lowered: what is exported for another platform has
             that platform's form.

@@ -1,0 +1,204 @@
+"""Which convolutions have machine code, their kernels in the order that it reads them, and their calls."""
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsode._typing import Array, Float
+from jaxsode.kernels.toom_cook import TILE, WINDOW, G
+
+ROWS = 4
+"""Of the result that a task of the direct form makes. Their inputs stay in the cache for all channels."""
+BLOCK = 28
+"""Tiles that a task of Winograd's form makes at most: with 64 channels its transformed inputs and products
+take half a megabyte."""
+
+_lock = threading.Lock()
+_code: Any = None
+_folder: Path | None = None
+
+
+def keep_in(folder: Path) -> None:
+    """Keep what is compiled in a folder that nobody else can write to: what lies there is run."""
+    global _folder
+    _folder = folder
+
+
+def _ready() -> Any:
+    """The code for this machine; None without llvmlite, or on a machine that it isn't written for."""
+    global _code
+    with _lock:
+        if _code is None:
+            _code = False
+            try:
+                from jaxsode.kernels.native import build, target
+            except ImportError:
+                return None
+            if (here := target.here()) is not None:
+                _code = build.Code(here, _folder)
+    return _code or None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A kernel as machine code reads it.
+
+    Attributes:
+        panels: the numbers.
+        window: rows and columns of the kernel.
+        winograd: whether it is transformed.
+    """
+
+    panels: jax.Array
+    window: tuple[int, int] = dataclasses.field(metadata={"static": True})
+    winograd: bool = dataclasses.field(metadata={"static": True})
+
+
+def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packed | None:
+    """A kernel in the order in which machine code reads it.
+
+    Args:
+        kernel: (rows, columns, C, C') float32.
+        stride, padding, groups: see `jaxsode.kernels.conv2d`.
+
+    Returns:
+        The kernel, of four times as many numbers where it is 3 × 3 at stride 1; None where there is no code
+        for it.
+    """
+    code = _ready()
+    rows, columns, channels, out_channels = kernel.shape
+    if code is None or groups != 1 or kernel.dtype != np.float32 or out_channels % code.target.panel:
+        return None
+    panel = code.target.panel
+    same3x3 = (rows, columns, stride, padding) == (3, 3, 1, ((1, 1), (1, 1)))
+    if same3x3 and channels % code.target.lanes == 0:
+        both = np.einsum("pi,qj->pqij", G, G).reshape(WINDOW**2, 9).astype(np.float32)
+        kernel = (both @ kernel.reshape(9, -1)).reshape(WINDOW**2, channels, out_channels // panel, panel)
+        return Packed(jnp.asarray(kernel.transpose(0, 2, 1, 3)), (rows, columns), winograd=True)
+    kernel = kernel.reshape(-1, out_channels // panel, panel).transpose(1, 0, 2)
+    return Packed(jnp.asarray(kernel), (rows, columns), winograd=False)
+
+
+def conv2d(
+    x: Float[Array, "N H W C"],
+    packed: Packed,
+    bias: Float[Array, " out"],
+    shortcut: Float[Array, "N _ _ out"] | None,
+    *,
+    stride: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    relu: bool,
+) -> Float[Array, "N _ _ out"]:
+    """Cross-correlation, plus bias, plus a shortcut, then a ReLU: as `jaxsode.kernels.conv2d`, on a CPU."""
+    if packed.winograd:
+        return _winograd(x, packed, bias, shortcut, relu)
+    numbers, shape = _rows(x, packed, bias, stride, padding, relu)
+    rows = min(ROWS, shape[1])
+    copied = ((rows - 1) * stride + packed.window[0]) * numbers["padded"] * x.shape[3]
+    numbers |= {"tasks": shape[0] * -(-shape[1] // rows), "rows": rows, "copied": copied, "working": copied}
+    return _call("direct", numbers, x, packed, bias, shortcut, shape)
+
+
+def conv2d_max_pool3x3(
+    x: Float[Array, "N H W C"],
+    packed: Packed,
+    bias: Float[Array, " out"],
+    *,
+    stride: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> Float[Array, "N _ _ out"]:
+    """As `jaxsode.kernels.conv2d_max_pool3x3`, on a CPU: what is pooled stays in the cache."""
+    numbers, (N, height, width, out_channels) = _rows(x, packed, bias, stride, padding, relu=True)
+    shape = (N, -(-height // 2), -(-width // 2), out_channels)
+    rows = min(ROWS, shape[1])
+    outputs = 2 * rows + 1
+    copied = ((outputs - 1) * stride + packed.window[0]) * numbers["padded"] * x.shape[3]
+    working = copied + outputs * width * out_channels
+    numbers |= {"tasks": N * -(-shape[1] // rows), "rows": rows, "copied": copied, "working": working}
+    return _call("pooled", numbers, x, packed, bias, None, shape)
+
+
+def _rows(
+    x: Array, packed: Packed, bias: Array, stride: int, padding: Any, relu: bool
+) -> tuple[dict[str, int], tuple[int, int, int, int]]:
+    """What numbers of a call are the same whatever is made of the outputs, and the outputs' shape."""
+    N, H, W, C = x.shape
+    (top, _), (left, right) = padding
+    height, width = (
+        (size + sum(around) - window) // stride + 1
+        for size, around, window in zip((H, W), padding, packed.window, strict=True)
+    )
+    numbers = {
+        "height": H,
+        "width": W,
+        "out_height": height,
+        "out_width": width,
+        "channels": C,
+        "out_channels": bias.shape[0],
+        "window_rows": packed.window[0],
+        "window_columns": packed.window[1],
+        "stride": stride,
+        "top": top,
+        "left": left,
+        "padded": W + left + right,
+        "relu": int(relu),
+    }
+    return numbers, (N, height, width, bias.shape[0])
+
+
+def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, relu: bool) -> Array:
+    from jaxsode.kernels.native import winograd
+
+    N, H, W, C = x.shape
+    out_channels = bias.shape[0]
+    tile_rows, tile_columns = -(-H // TILE), -(-W // TILE)
+    tiles = N * tile_rows * tile_columns
+    blocks = -(-tiles // BLOCK)
+    block = -(-tiles // blocks)
+    groups = 1
+    numbers = {
+        "tasks": -(-tiles // block) * groups,
+        "height": H,
+        "width": W,
+        "channels": C,
+        "out_channels": out_channels,
+        "tile_rows": tile_rows,
+        "tile_columns": tile_columns,
+        "tiles": tiles,
+        "block": block,
+        "groups": groups,
+        "panels": packed.panels.shape[1] // groups,
+        "relu": int(relu),
+        "working": winograd.working(block, C, out_channels // groups),
+    }
+    return _call("winograd", numbers, x, packed, bias, shortcut, (N, H, W, out_channels))
+
+
+def _call(
+    name: str,
+    numbers: dict[str, int],
+    x: Array,
+    packed: Packed,
+    bias: Array,
+    shortcut: Array | None,
+    shape: tuple[int, ...],
+) -> Array:
+    from jaxsode.kernels.native import direct, target, winograd
+
+    code = _ready()
+    workers = target.cores()
+    order = (winograd if packed.winograd else direct).NUMBERS
+    first = np.array([(numbers | {"workers": workers})[number] for number in order], np.int32)
+    operands = [first, x, packed.panels, bias] + ([] if shortcut is None else [shortcut])
+    results = [
+        jax.ShapeDtypeStruct(shape, np.float32),
+        jax.ShapeDtypeStruct((workers, numbers["working"]), np.float32),
+    ]
+    ending = "" if shortcut is None else "_shortcut"
+    return jax.ffi.ffi_call(code.called(name + ending), results)(*operands)[0]

@@ -1,0 +1,240 @@
+"""Machine code against sums in float64: any size and window, on every kind of vector that this machine has."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsode import kernels
+from jaxsode.backbones import packing
+from jaxsode.backbones.registry import create
+from jaxsode.fitting import extract, extract_
+from jaxsode.kernels import native
+from jaxsode.kernels.native import convolution
+
+pytest.importorskip("llvmlite")
+from jaxsode.kernels.native import build, target  # noqa: E402
+
+HERE = target.here()
+if HERE is None:
+    pytest.skip("not written for this machine", allow_module_level=True)
+VECTORS = {"these": HERE}
+if HERE.lanes == 16:
+    VECTORS["shorter"] = dataclasses.replace(HERE, lanes=8, vectors=2, pixels=6)
+
+
+@cache
+def _code_for(vectors):
+    """Once: XLA keeps what is registered under a name."""
+    return convolution._ready() if vectors == "these" else build.Code(VECTORS[vectors], None)
+
+
+@pytest.fixture(params=VECTORS, scope="module")
+def code(request):
+    made = _code_for(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "_code", made)
+        yield made
+
+
+def _referee(x, kernel, bias, shortcut, stride, padding, relu):
+    """The definition, window by window."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    x = np.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = kernel.shape[:2]
+    height, width = (
+        (size - window) // stride + 1 for size, window in zip(x.shape[1:3], (rows, columns), strict=True)
+    )
+    y = np.empty((len(x), height, width, kernel.shape[3]))
+    for i in range(height):
+        for j in range(width):
+            window = x[:, stride * i : stride * i + rows, stride * j : stride * j + columns]
+            y[:, i, j] = np.einsum("nijc,ijcd->nd", window, kernel)
+    y += np.asarray(bias, np.float64)
+    y = y if shortcut is None else y + shortcut
+    return np.maximum(y, 0) if relu else y
+
+
+def _drawn(rng, *shape):
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "window", "stride", "around"),
+    [
+        ((1, 9, 7, 3), 7, 2, 3),
+        ((2, 20, 33, 5), 3, 2, 1),
+        ((1, 1, 1, 16), 3, 1, 1),
+        ((3, 8, 8, 16), 3, 1, 1),
+        ((2, 5, 31, 32), 3, 1, 1),
+        ((1, 13, 2, 48), 3, 1, 1),
+        ((1, 6, 5, 17), 3, 1, 1),
+        ((2, 7, 29, 8), 1, 1, 0),
+        ((2, 7, 29, 8), 1, 2, 0),
+        ((1, 10, 12, 4), 5, 3, 0),
+    ],
+)
+def test_agrees_with_the_definition(code, shape, window, stride, around, added, relu):
+    rng = np.random.default_rng(sum(shape))
+    panel = code.target.panel
+    x, kernel, bias = (
+        _drawn(rng, *shape),
+        _drawn(rng, window, window, shape[3], 2 * panel),
+        _drawn(rng, 2 * panel),
+    )
+    padding = ((around, around),) * 2
+    wanted = _referee(x, kernel, bias, None, stride, padding, relu=False)
+    shortcut = _drawn(rng, *wanted.shape) if added else None
+    packed = native.pack(kernel, stride=stride, padding=padding, groups=1)
+    assert packed.winograd == (window == 3 and stride == 1 and shape[3] % code.target.lanes == 0)
+    options = {"stride": stride, "padding": padding, "relu": relu}
+    got = jax.jit(lambda *operands: native.conv2d(*operands, **options))(x, packed, bias, shortcut)
+    wanted = _referee(x, kernel, bias, shortcut, stride, padding, relu)
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 17, 30, 3), (1, 40, 9, 4)])
+def test_pooled_is_the_largest_of_each_window(code, shape):
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (
+        _drawn(rng, *shape),
+        _drawn(rng, 7, 7, shape[3], code.target.panel),
+        _drawn(rng, code.target.panel),
+    )
+    padding = ((3, 3), (3, 3))
+    packed = native.pack(kernel, stride=2, padding=padding, groups=1)
+    got = jax.jit(lambda *operands: native.conv2d_max_pool3x3(*operands, stride=2, padding=padding))(
+        x, packed, bias
+    )
+    y = _referee(x, kernel, bias, None, 2, padding, relu=True)
+    height, width = y.shape[1:3]
+    wanted = [
+        [
+            y[:, max(2 * i - 1, 0) : 2 * i + 2, max(2 * j - 1, 0) : 2 * j + 2].max((1, 2))
+            for j in range(-(-width // 2))
+        ]
+        for i in range(-(-height // 2))
+    ]
+    wanted = np.moveaxis(np.array(wanted), 2, 0)
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_stays_where_it_was(code, stride):
+    """What isn't a number never becomes one: neither by the ReLU nor by the maximum."""
+    x = jnp.ones((1, 24, 24, 16)).at[0, 12, 12, 3].set(jnp.nan)
+    kernel = np.ones((3, 3, 16, code.target.panel), np.float32)
+    bias = jnp.zeros(code.target.panel)
+    padding = ((1, 1), (1, 1))
+    packed = native.pack(kernel, stride=stride, padding=padding, groups=1)
+    y = np.asarray(native.conv2d(x, packed, bias, None, stride=stride, padding=padding, relu=True))
+    direct = np.isnan(_referee(x, kernel, bias, None, stride, padding, relu=False))
+    assert np.isnan(y)[direct].all()
+    assert not np.isnan(y[0, 0]).any()
+    if stride == 2:
+        pooled = np.asarray(native.conv2d_max_pool3x3(x, packed, bias, stride=2, padding=padding))
+        assert np.isnan(pooled[0, 3, 3]).all()
+        assert not np.isnan(pooled[0, 0]).any()
+
+
+def test_calls_from_many_threads_end(code):
+    """More callers than XLA has threads, each waiting for its own work alone."""
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (
+        _drawn(rng, 2, 30, 30, 16),
+        _drawn(rng, 3, 3, 16, code.target.panel),
+        _drawn(rng, code.target.panel),
+    )
+    bias = jnp.asarray(bias)
+    packed = native.pack(kernel, stride=1, padding=((1, 1), (1, 1)), groups=1)
+    run = jax.jit(
+        lambda x: native.conv2d(x, packed, bias, None, stride=1, padding=((1, 1), (1, 1)), relu=True)
+    )
+    wanted = np.asarray(run(x))
+    with ThreadPoolExecutor(8) as threads:
+        for got in threads.map(lambda _: np.asarray(run(x)), range(200)):
+            np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])
+def test_a_backbone_computes_the_same_with_it(code, name):
+    backbone = create(name)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 72, 40, 3), np.uint8)
+    assert packing.packed(backbone, pictures) is not None
+    fast = extract(backbone, pictures)
+    with kernels.plain():
+        plain = extract(backbone, pictures)
+    for one, other in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * float(jnp.abs(other).max()))
+
+
+def test_it_is_for_what_is_only_evaluated():
+    """Not for what is traced from outside, so gradients, maps and exports keep JAX's words; nor elsewhere."""
+    backbone = create("resnet18", layers=(1,))
+    pictures = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8))
+
+    def calls(function, *operands):
+        return "ffi_call" in str(jax.make_jaxpr(function)(*operands))
+
+    assert packing.packed(backbone, pictures) is not None
+    assert not calls(extract_, backbone, pictures)
+    assert not calls(lambda pictures: extract_(backbone, pictures), pictures)
+    spread = jax.device_put(
+        pictures, jax.NamedSharding(jax.make_mesh((len(jax.devices()),), ("d",)), jax.P())
+    )
+    assert (packing.packed(backbone, spread) is None) == (len(jax.devices()) > 1)
+
+
+def test_packed_once_and_anew_for_other_weights():
+    backbone = create("resnet18", layers=(1,))
+    first = packing.packed(backbone)
+    assert packing.packed(backbone) is first
+    assert packing.packed(jax.tree.map(lambda array: array, backbone)) is first
+    backbone.conv1.kernel[...] = 2 * backbone.conv1.kernel[...]
+    second = packing.packed(backbone)
+    np.testing.assert_array_equal(second[0].panels, 2 * first[0].panels)
+    held = len(packing._made)
+    del backbone
+    assert len(packing._made) < held
+
+
+def test_what_has_no_code_is_not_packed():
+    panel = HERE.panel
+    options = {"stride": 1, "padding": ((1, 1), (1, 1)), "groups": 1}
+    assert native.pack(np.ones((3, 3, 8, panel + 1), np.float32), **options) is None
+    assert native.pack(np.ones((3, 3, 8, panel), np.float16), **options) is None
+    assert native.pack(np.ones((3, 3, 1, panel), np.float32), **(options | {"groups": panel})) is None
+    assert packing.packed(create("resnet18", dtype=jnp.bfloat16)) is None
+
+
+def test_without_llvmlite_nothing_is_packed(monkeypatch):
+    monkeypatch.setattr(convolution, "_code", None)
+    monkeypatch.setitem(__import__("sys").modules, "jaxsode.kernels.native.build", None)
+    monkeypatch.delattr(native, "build")
+    assert (
+        native.pack(np.ones((1, 1, 1, HERE.panel), np.float32), stride=1, padding=((0, 0),) * 2, groups=1)
+        is None
+    )
+
+
+def test_compiled_code_is_kept_and_a_damaged_file_replaced(tmp_path, monkeypatch):
+    machine = build.machine_for(HERE)
+    code = build.compiled(HERE, machine, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_optimised", None)  # reading needs no compiler
+        assert build.compiled(HERE, machine, tmp_path) == code
+    path.write_bytes(whole[:-100])
+    assert build.compiled(HERE, machine, tmp_path) == code
+    assert path.read_bytes() == whole
+    assert build.compiled(HERE, machine, tmp_path / "absent") == code
+    assert build._fingerprint(HERE) != build._fingerprint(dataclasses.replace(HERE, pixels=1))
