@@ -1,4 +1,4 @@
-"""Machine code against sums in float64: any size and window, on every kind of vector that this machine has."""
+"""Machine code against sums in float64: any size and window, with every vector that this machine has."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,10 @@ from jaxsode.backbones import packing
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
 from jaxsode.kernels import native
-from jaxsode.kernels.native import convolution
+from jaxsode.kernels.native import code as code_module
 
 pytest.importorskip("llvmlite")
-from jaxsode.kernels.native import build, target  # noqa: E402
+from jaxsode.kernels.native import build, target
 
 HERE = target.here()
 if HERE is None:
@@ -30,14 +30,14 @@ if HERE.lanes == 16:
 @cache
 def _code_for(vectors):
     """Once: XLA keeps what is registered under a name."""
-    return convolution._ready() if vectors == "these" else build.Code(VECTORS[vectors], None)
+    return code_module.ready() if vectors == "these" else build.Code(VECTORS[vectors], None)
 
 
 @pytest.fixture(params=VECTORS, scope="module")
 def code(request):
     made = _code_for(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_code", made)
+        patch.setattr(code_module, "_code", made)
         yield made
 
 
@@ -164,6 +164,31 @@ def test_calls_from_many_threads_end(code):
             np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("k", [1, 2, 7, 16, 31, 32, 33, 50, 64, 100, 131])
+def test_inverse_cholesky_is_the_definition(code, k):
+    rng = np.random.default_rng(k)
+    x = rng.standard_normal((19, 2 * k, k))
+    A = np.einsum("bni,bnj->bij", x, x) / (2 * k) + 0.01 * np.eye(k)
+    M = np.asarray(native.inverse_cholesky(jnp.asarray(A, jnp.float32)))
+    np.testing.assert_array_equal(M, np.tril(M))
+    wanted = np.linalg.inv(np.linalg.cholesky(A))
+    error = np.linalg.norm(M - wanted, axis=(1, 2)) / np.linalg.norm(wanted, axis=(1, 2))
+    assert error.max() < 2e-5
+
+
+def test_what_is_not_positive_definite_is_nan_and_its_neighbours_are_not(code):
+    k = 40
+    A = np.tile(np.eye(k, dtype=np.float32), (5, 1, 1))
+    A[1, 35, 35] = -1
+    A[3, 2, 2] = 0
+    A[4, 7, 7] = np.nan
+    M = np.asarray(native.inverse_cholesky(jnp.asarray(A)))
+    for one, first in ((1, 35), (3, 2), (4, 7)):
+        assert np.isnan(np.diagonal(M[one])[first:]).all()
+        np.testing.assert_array_equal(M[one, :first, :first], np.eye(first))
+    np.testing.assert_array_equal(M[[0, 2]], A[[0, 2]])
+
+
 @pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])
 def test_a_backbone_computes_the_same_with_it(code, name):
     backbone = create(name)
@@ -216,7 +241,7 @@ def test_what_has_no_code_is_not_packed():
 
 
 def test_without_llvmlite_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(convolution, "_code", None)
+    monkeypatch.setattr(code_module, "_code", None)
     monkeypatch.setitem(__import__("sys").modules, "jaxsode.kernels.native.build", None)
     monkeypatch.delattr(native, "build")
     assert (

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,21 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from jaxsode.kernels import toom_cook
-from jaxsode.kernels.native import calls, direct, emitter, product, target, winograd
+from jaxsode.kernels.native import calls, cholesky, direct, emitter, product, target, winograd
 from jaxsode.kernels.native.target import Target
 
 _CALLS = {
-    "direct": (partial(direct.emit_direct, shortcut=False), 4),
-    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5),
-    "pooled": (direct.emit_pooled, 4),
-    "winograd": (partial(winograd.emit_winograd, shortcut=False), 4),
-    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), 5),
+    "direct": (partial(direct.emit_direct, shortcut=False), 4, direct.NUMBERS),
+    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5, direct.NUMBERS),
+    "inverse_cholesky": (cholesky.emit_inverse_cholesky, 2, cholesky.NUMBERS),
+    "pooled": (direct.emit_pooled, 4, direct.NUMBERS),
+    "winograd": (partial(winograd.emit_winograd, shortcut=False), 4, winograd.NUMBERS),
+    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), 5, winograd.NUMBERS),
 }
-"""What emits the task of each function that XLA can call, and of how many arguments that is."""
+"""Of each function that XLA can call: what emits its task, of how many arguments it is, and the first one's
+numbers."""
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-_SOURCES = (calls, direct, emitter, product, target, toom_cook, winograd)
+_SOURCES = (calls, cholesky, direct, emitter, product, target, toom_cook, winograd)
 
 
 class Code:
@@ -52,6 +55,10 @@ class Code:
     def called(self, name: str) -> str:
         """What XLA calls one of the functions."""
         return f"jaxsode_{name}_{self.target.lanes}"
+
+    def order(self, name: str) -> Sequence[str]:
+        """Of the numbers of a call."""
+        return _CALLS[name][2]
 
 
 def machine_for(target: Target) -> llvm.TargetMachine:
@@ -81,7 +88,7 @@ def compiled(target: Target, machine: llvm.TargetMachine, folder: Path | None) -
 def _optimised(target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     module = ir.Module()
     products = product.emit_products(module, target)
-    for name, (emit, arguments) in _CALLS.items():
+    for name, (emit, arguments, _) in _CALLS.items():
         calls.emit_call(module, name, emit(module, target, products), arguments=arguments, results=2)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()

@@ -1,8 +1,6 @@
 """Which convolutions have machine code, their kernels in the order that it reads them, and their calls."""
 
 import dataclasses
-import threading
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsode._typing import Array, Float
+from jaxsode.kernels.native import code
 from jaxsode.kernels.toom_cook import TILE, WINDOW, G
 
 ROWS = 4
@@ -17,31 +16,6 @@ ROWS = 4
 BLOCK = 28
 """Tiles that a task of Winograd's form makes at most: with 64 channels its transformed inputs and products
 take half a megabyte."""
-
-_lock = threading.Lock()
-_code: Any = None
-_folder: Path | None = None
-
-
-def keep_in(folder: Path) -> None:
-    """Keep what is compiled in a folder that nobody else can write to: what lies there is run."""
-    global _folder
-    _folder = folder
-
-
-def _ready() -> Any:
-    """The code for this machine; None without llvmlite, or on a machine that it isn't written for."""
-    global _code
-    with _lock:
-        if _code is None:
-            _code = False
-            try:
-                from jaxsode.kernels.native import build, target
-            except ImportError:
-                return None
-            if (here := target.here()) is not None:
-                _code = build.Code(here, _folder)
-    return _code or None
 
 
 @jax.tree_util.register_dataclass
@@ -71,13 +45,13 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
         The kernel, of four times as many numbers where it is 3 × 3 at stride 1; None where there is no code
         for it.
     """
-    code = _ready()
+    machine = code.ready()
     rows, columns, channels, out_channels = kernel.shape
-    if code is None or groups != 1 or kernel.dtype != np.float32 or out_channels % code.target.panel:
+    if machine is None or groups != 1 or kernel.dtype != np.float32 or out_channels % machine.target.panel:
         return None
-    panel = code.target.panel
+    panel = machine.target.panel
     same3x3 = (rows, columns, stride, padding) == (3, 3, 1, ((1, 1), (1, 1)))
-    if same3x3 and channels % code.target.lanes == 0:
+    if same3x3 and channels % machine.target.lanes == 0:
         both = np.einsum("pi,qj->pqij", G, G).reshape(WINDOW**2, 9).astype(np.float32)
         kernel = (both @ kernel.reshape(9, -1)).reshape(WINDOW**2, channels, out_channels // panel, panel)
         return Packed(jnp.asarray(kernel.transpose(0, 2, 1, 3)), (rows, columns), winograd=True)
@@ -121,7 +95,7 @@ def conv2d_max_pool3x3(
     copied = ((outputs - 1) * stride + packed.window[0]) * numbers["padded"] * x.shape[3]
     working = copied + outputs * width * out_channels
     numbers |= {"tasks": N * -(-shape[1] // rows), "rows": rows, "copied": copied, "working": working}
-    return _call("pooled", numbers, x, packed, bias, None, shape)
+    return code.call("pooled", numbers, (x, packed.panels, bias), shape)
 
 
 def _rows(
@@ -189,16 +163,6 @@ def _call(
     shortcut: Array | None,
     shape: tuple[int, ...],
 ) -> Array:
-    from jaxsode.kernels.native import direct, target, winograd
-
-    code = _ready()
-    workers = target.cores()
-    order = (winograd if packed.winograd else direct).NUMBERS
-    first = np.array([(numbers | {"workers": workers})[number] for number in order], np.int32)
-    operands = [first, x, packed.panels, bias] + ([] if shortcut is None else [shortcut])
-    results = [
-        jax.ShapeDtypeStruct(shape, np.float32),
-        jax.ShapeDtypeStruct((workers, numbers["working"]), np.float32),
-    ]
-    ending = "" if shortcut is None else "_shortcut"
-    return jax.ffi.ffi_call(code.called(name + ending), results)(*operands)[0]
+    if shortcut is None:
+        return code.call(name, numbers, (x, packed.panels, bias), shape)
+    return code.call(f"{name}_shortcut", numbers, (x, packed.panels, bias, shortcut), shape)

@@ -9,7 +9,8 @@ from llvmlite import ir
 Value = Any
 """One of LLVM's; what llvmlite says of its types is less than what they are."""
 
-FLOAT, BIT, BYTE, INT32, INT64 = ir.FloatType(), ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+BIT, BYTE, INT32, INT64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 POINTER, NOTHING = ir.PointerType(), ir.VoidType()
 NULL = ir.Constant(POINTER, None)
 
@@ -29,6 +30,7 @@ class Emitter:
         arguments: Sequence[Any],
         *,
         lanes: int = 1,
+        number: Any = FLOAT,
         returns: Any = NOTHING,
     ):
         """Begins a function.
@@ -37,13 +39,15 @@ class Emitter:
             module: that will hold it.
             name: of the function, one of a kind in the module.
             arguments: their types.
-            lanes: float32 numbers in a vector.
+            lanes: numbers in a vector.
+            number: their type.
             returns: type of the result.
         """
         self.module = module
         self.function = ir.Function(module, ir.FunctionType(returns, arguments), name)
         self.lanes = lanes
-        self.vector = ir.VectorType(FLOAT, lanes)
+        self.number = number
+        self.vector = ir.VectorType(number, lanes)
         self._first = self.function.append_basic_block("entry")
         body = self.function.append_basic_block("body")
         ir.IRBuilder(self._first).branch(body)
@@ -78,11 +82,11 @@ class Emitter:
         self.build.branch(head)
         self.build.position_at_end(end)
 
-    def at(self, pointer: Value, *offsets: Value | int, of: Any = FLOAT) -> Value:
+    def at(self, pointer: Value, *offsets: Value | int, of: Any = None) -> Value:
         """Pointer moved by a sum of offsets, in numbers of a type."""
         for offset in offsets:
             offset = whole(offset) if isinstance(offset, int) else offset
-            pointer = self.build.gep(pointer, [offset], source_etype=of)
+            pointer = self.build.gep(pointer, [offset], source_etype=of or self.number)
         return pointer
 
     def load(self, pointer: Value, of: Any = None) -> Value:
@@ -104,7 +108,8 @@ class Emitter:
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a · b + c, rounded once."""
-        fma = self.declared(f"llvm.fma.v{self.lanes}f32", self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.lanes}{'f32' if self.number is FLOAT else 'f64'}"
+        fma = self.declared(name, self.vector, [self.vector] * 3)
         return self.build.call(fma, (a, b, c))
 
     def fill(self, to: Value, source: Value | None, count: Value) -> None:
