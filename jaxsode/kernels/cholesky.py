@@ -40,9 +40,8 @@ def plain_inverse_cholesky(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
 
 
 def _on_cpu(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
-    if A.dtype == jnp.float32 and isinstance(A.shape[0], int) and native.ready() is not None:
-        return native.inverse_cholesky(A)
-    return _in_words(A)
+    here = A.dtype == jnp.float32 and isinstance(A.shape[0], int) and not native.varies(A)
+    return native.inverse_cholesky(A) if here and native.ready() is not None else _in_words(A)
 
 
 def _in_words(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:

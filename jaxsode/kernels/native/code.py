@@ -42,7 +42,7 @@ def call(name: str, numbers: dict[str, int], operands: Sequence[Array], shape: t
     Args:
         name: of the function.
         numbers: by name, without how many workers there are; `working` floats are had by each of them.
-        operands: after the numbers.
+        operands: after the numbers; none that `varies`.
         shape: of the result, float32.
 
     Returns:
@@ -53,8 +53,13 @@ def call(name: str, numbers: dict[str, int], operands: Sequence[Array], shape: t
     code, workers = ready(), target.cores()
     numbers = numbers | {"workers": workers}
     first = np.array([numbers[one] for one in code.order(name)], np.int32)
-    results = [
-        jax.ShapeDtypeStruct(shape, np.float32),
-        jax.ShapeDtypeStruct((workers, numbers["working"]), np.float32),
-    ]
+    sizes = shape, (workers, numbers["working"])
+    results = [jax.ShapeDtypeStruct(size, np.float32) for size in sizes]
     return jax.ffi.ffi_call(code.called(name), results)(first, *operands)[0]
+
+
+def varies(x: Array) -> bool:
+    """Whether it is a part of something, within `jax.shard_map`: what a call gives there JAX can't type."""
+    kind = jax.typeof(x)
+    axes = getattr(kind, "vma", None) or getattr(getattr(kind, "manual_axis_type", None), "varying", None)
+    return bool(axes)
