@@ -35,6 +35,7 @@ from jaxsode.fitting import (
     accumulate,
     are_shared,
     collect,
+    each_embedded,
     embed,
     embedded,
     extract_,
@@ -210,8 +211,7 @@ class Detector:
         method, needs = resolved(method, F, pictures)
         sharding = over_rows(mesh) if mesh is not None and ROWS in mesh.axis_names else None
         W, batches = scaled(W, ((tuple(map(own, maps)), valid) for maps, valid in batches), method)
-        options = {"pooling": method.pooling, "align": method.align}
-        embedded = ((embed(W, maps, **options), valid) for maps, valid in batches)
+        embedded = each_embedded(W, batches, method)
         sample = Sample(0 if method.seed is None else int(method.seed)) if method.automatic else None
         if sample is not None:
             embedded = sample.watched(embedded)

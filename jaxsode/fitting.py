@@ -34,8 +34,11 @@ from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
 
 FeatureMaps = tuple[jax.Array, ...]
 
-GROUP = 32
+GROUP = 16
 """Pictures embedded before the statistics are updated, at most, unless a single batch has more."""
+
+_SCALED = 32
+"""Pictures by which layers are scaled, at most."""
 
 _MATRICES, _NUMBERS = 256, 2**25
 """Factorised at once, at most; unless a single row of the grid has more."""
@@ -186,6 +189,26 @@ def embed(
     return algebra.pyramid.project_then_align(maps, W, pooling=pooling, method=align)
 
 
+def each_embedded(
+    W: jax.Array, batches: Iterable[tuple[FeatureMaps, int]], method: Method
+) -> Iterator[tuple[jax.Array, int]]:
+    """`embed` of batch after batch, which holds no more than one at a time.
+
+    Args:
+        W: (F, k) the embedding.
+        batches: pairs of feature maps, a (B, h, w, C) array for each scale, and how many rows count.
+        method: whose pooling and alignment is wanted.
+
+    Yields:
+        z, (B, H, W, k), and how many rows count.
+    """
+    for maps, valid in batches:
+        z = embed(W, maps, pooling=method.pooling, align=method.align)
+        del maps
+        yield z, valid
+        del z
+
+
 def scaled(
     W: jax.Array, batches: Iterable[tuple[FeatureMaps, int]], method: Method
 ) -> tuple[jax.Array, Iterator[tuple[FeatureMaps, int]]]:
@@ -210,7 +233,7 @@ def scaled(
     if method.scale == "none":
         return W, batches
     first, held = [], 0
-    while held < GROUP and (batch := next(batches, None)) is not None:
+    while held < _SCALED and (batch := next(batches, None)) is not None:
         first.append(batch)
         held += batch[1]
     if held < 2:
@@ -222,7 +245,7 @@ def scaled(
         variance = float(_variance(layer, window))
         if not (variance > 0 and np.isfinite(variance)):
             raise NumericalError(
-                f"the mean variance of feature map {number} is {variance} over the first {min(held, GROUP)} "
+                f"the mean variance of feature map {number} is {variance} over the first {min(held, _SCALED)} "
                 "pictures, and no scale comes of it: check them, or set scale to none"
             )
         scales.append(np.full(layer[0].shape[-1], variance**-0.5, np.float32))
@@ -231,7 +254,7 @@ def scaled(
 
 @partial(jax.jit, static_argnums=1)
 def _variance(parts: Sequence[jax.Array], window: int) -> jax.Array:
-    x = algebra.pyramid.pool(jnp.concatenate(parts)[:GROUP], window)
+    x = algebra.pyramid.pool(jnp.concatenate(parts)[:_SCALED], window)
     return jnp.mean(jnp.var(x, axis=0))
 
 
@@ -269,6 +292,7 @@ def accumulate(
                 statistic, state, (z.shape[1], z.shape[2]), len(where), z.shape[3], sharding
             )
         group = _place(group, own(z), filled, sharding)
+        del z  # not held while the next are extracted
         where[filled : filled + rows] = np.arange(rows) < valid
         filled += rows
         if filled == len(where):
@@ -435,10 +459,11 @@ def _update_by(
     sharding: NamedSharding | None,
 ) -> Any:
     part = jax.lax.dynamic_slice_in_dim(group, start, where.shape[0], axis=2)
-    updated = statistic.update(state, part, where)
-    if sharding is None:
-        return updated
-    return _dealt(statistic, updated, sharding)
+    if sharding is not None:
+        return _dealt(statistic, statistic.update(state, part, where), sharding)
+    if statistic is MOMENTS:
+        return kernels.update_moments(state, part, where, plain=statistic.update)
+    return statistic.update(state, part, where)
 
 
 @partial(jax.jit, static_argnums=1)

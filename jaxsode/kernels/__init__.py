@@ -6,6 +6,7 @@ traced. Needs jax alone, and knows nothing of the paper; with llvmlite, `native`
 
 from jaxsode.kernels.cholesky import inverse_cholesky
 from jaxsode.kernels.convolution import conv2d, conv2d_max_pool3x3
+from jaxsode.kernels.moments import update_moments
 from jaxsode.kernels.native import Packed, pack
 from jaxsode.kernels.outer_products import sum_of_outer_products
 from jaxsode.kernels.pooling import max_pool3x3
@@ -22,4 +23,5 @@ __all__ = [
     "pack",
     "plain",
     "sum_of_outer_products",
+    "update_moments",
 ]

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode import kernels
+from jaxsode import fitting, kernels
+from jaxsode.algebra import moments
 from jaxsode.backbones import packing
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
 from jaxsode.kernels import native
 from jaxsode.kernels.native import code as code_module
+from jaxsode.statistics import MOMENTS
 
 pytest.importorskip("llvmlite")
 from jaxsode.kernels.native import build, target
@@ -187,6 +189,36 @@ def test_what_is_not_positive_definite_is_nan_and_its_neighbours_are_not(code):
         assert np.isnan(np.diagonal(M[one])[first:]).all()
         np.testing.assert_array_equal(M[one, :first, :first], np.eye(first))
     np.testing.assert_array_equal(M[[0, 2]], A[[0, 2]])
+
+
+@pytest.mark.parametrize(("shape", "k"), [((1, 1), 1), ((3, 2), 7), ((2, 5), 32), ((4, 6), 45)])
+def test_moments_are_those_of_all_vectors_that_count(code, shape, k):
+    """Batches of which some or none count, against sums in float64; symmetric to the bit."""
+    rng = np.random.default_rng(k)
+    state, counted = moments.init(k, grid=shape), []
+    leaves = jax.tree.leaves
+    update = jax.jit(lambda state, *batch: moments.Moments(*native.update_moments(leaves(state), *batch)))
+    for share in (0.7, 0.0, 1.0, 0.5):
+        z = 3 * rng.standard_normal((*shape, 9, k), dtype=np.float32) + 50
+        where = rng.random(9) < share
+        z[:, :, ~where] = np.nan
+        state = update(state, jnp.asarray(z), jnp.asarray(where))
+        counted.append(z[:, :, where].astype(np.float64))
+    z = np.concatenate(counted, axis=2)
+    deviation = z - z.mean(2, keepdims=True)
+    np.testing.assert_array_equal(state.count, np.full(shape, z.shape[2]))
+    np.testing.assert_allclose(state.mean, z.mean(2), rtol=1e-6)
+    scatter = np.einsum("hwni,hwnj->hwij", deviation, deviation)
+    np.testing.assert_allclose(state.scatter, scatter, rtol=0, atol=3e-6 * scatter.max())
+    np.testing.assert_array_equal(state.scatter, jnp.swapaxes(state.scatter, -1, -2))
+
+
+def test_a_fit_takes_it(code):
+    state, group, where = MOMENTS.init(40, (6, 5)), jnp.zeros((6, 5, 8, 40)), np.ones(8, bool)
+    jaxpr = jax.make_jaxpr(lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None))(
+        state, group, where
+    )
+    assert "jaxsode_moments" in str(jaxpr)  # with whichever vectors it was traced first
 
 
 @pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])

@@ -16,19 +16,20 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from jaxsode.kernels import toom_cook
-from jaxsode.kernels.native import calls, cholesky, direct, emitter, product, target, winograd
+from jaxsode.kernels.native import calls, cholesky, direct, emitter, moments, product, target, winograd
 from jaxsode.kernels.native.target import Target
 
 _CALLS = {
-    "direct": (partial(direct.emit_direct, shortcut=False), 4, direct.NUMBERS),
-    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5, direct.NUMBERS),
-    "inverse_cholesky": (cholesky.emit_inverse_cholesky, 2, cholesky.NUMBERS),
-    "pooled": (direct.emit_pooled, 4, direct.NUMBERS),
-    "winograd": (partial(winograd.emit_winograd, shortcut=False), 4, winograd.NUMBERS),
-    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), 5, winograd.NUMBERS),
+    "direct": (partial(direct.emit_direct, shortcut=False), 4, direct.NUMBERS, 1),
+    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5, direct.NUMBERS, 1),
+    "moments": (moments.emit_moments, 7, moments.NUMBERS, 3),
+    "inverse_cholesky": (cholesky.emit_inverse_cholesky, 2, cholesky.NUMBERS, 1),
+    "pooled": (direct.emit_pooled, 4, direct.NUMBERS, 1),
+    "winograd": (partial(winograd.emit_winograd, shortcut=False), 4, winograd.NUMBERS, 1),
+    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), 5, winograd.NUMBERS, 1),
 }
-"""Of each function that XLA can call: what emits its task, of how many arguments it is, and the first one's
-numbers."""
+"""Of each function that XLA can call: what emits its task, of how many arguments it is, the first one's
+numbers, and how many results it has besides the working memory."""
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 _SOURCES = (calls, cholesky, direct, emitter, product, target, toom_cook, winograd)
 
@@ -88,8 +89,9 @@ def compiled(target: Target, machine: llvm.TargetMachine, folder: Path | None) -
 def _optimised(target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     module = ir.Module()
     products = product.emit_products(module, target)
-    for name, (emit, arguments, _) in _CALLS.items():
-        calls.emit_call(module, name, emit(module, target, products), arguments=arguments, results=2)
+    for name, (emit, arguments, _, results) in _CALLS.items():
+        task = emit(module, target, products)
+        calls.emit_call(module, name, task, arguments=arguments, results=results + 1)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     # Its loops are written as they shall be: what could still be done to them takes more time than it saves.

@@ -19,7 +19,7 @@ NUMBERS = ("tasks", "workers", "k", "padded", "matrices", "count", "working")
 
 
 def working(k: int, panel: int) -> int:
-    """Floats that a worker needs: for A, Lᵀ, −L and L⁻¹, for two blocks and one of float64."""
+    """Floats that a worker needs: for A, Lᵀ, L⁻¹ and −Lᵀ, for two blocks and one of float64."""
     padded = -(-k // panel) * panel
     return 4 * k * padded + 4 * panel * panel
 
@@ -37,7 +37,7 @@ def emit_inverse_cholesky(module: ir.Module, target: Target, product: Value) -> 
     n = numbers_of(e, numbers, NUMBERS)
     k, width = n["k"], target.panel
     size = e.times(k, n["padded"])
-    # Panels of columns, each (k, width): A and what is left of it, Lᵀ and L⁻¹. And −L, (k, padded).
+    # Panels of columns, each (k, width): A and what is left of it, Lᵀ, L⁻¹ and −Lᵀ.
     rest = e.at(working, e.times(worker, n["working"]))
     upper, inverse, lower = (e.at(rest, e.times(size, i)) for i in (1, 2, 3))
     diagonal = e.at(rest, e.times(size, 4))
@@ -51,20 +51,24 @@ def emit_inverse_cholesky(module: ir.Module, target: Target, product: Value) -> 
         return e.at(matrix, e.times(panel, panel_size))
 
     def products(
-        rows: Value, a: Value, a_row: Value | int, inner: Value, b: Value, out: Value, other: Value
+        rows: Value, a: Value, steps: tuple[int, int], inner: Value, b: Value, out: Value, other: Value
     ) -> None:
-        """`out` (rows, width) = `other`, or nothing, + a (rows, inner) · b (inner, width)."""
-        a_row = whole(a_row) if isinstance(a_row, int) else a_row
+        """`out` (rows, width) = `other`, or nothing, + a (rows, inner) · b (inner, width).
+
+        From a row of a to the next, and from a column to the next, it is as far as the steps.
+        """
+        a_row, a_column = map(whole, steps)
         chunk = e.over(rows, e.over(rows, target.pixels))
         with e.loop(e.over(rows, chunk)) as i:
             first = e.times(i, chunk)
             place = e.times(first, width)
             added = NULL if other is NULL else e.at(other, place)
             e.build.call(product, [
-                e.least(chunk, e.minus(rows, first)), e.at(a, e.times(first, a_row)), a_row, b,
+                e.least(chunk, e.minus(rows, first)), e.at(a, e.times(first, a_row)), a_row, a_column, b,
                 e.at(out, place), whole(width), whole(1), whole(0), inner, NULL, added, whole(0),
             ])  # fmt: skip
 
+    by_rows, by_columns = (width, 1), (1, width)
     start = e.times(task, n["matrices"])
     with e.loop(e.least(n["matrices"], e.minus(n["count"], start))) as one:
         source = e.at(A, e.times(e.plus(start, one), squared))
@@ -80,26 +84,24 @@ def emit_inverse_cholesky(module: ir.Module, target: Target, product: Value) -> 
         with e.loop(panels) as b:
             first = e.times(b, width)
             rows = e.least(whole(width), e.minus(k, first))
-            here, below = e.times(first, width), e.at(lower, e.times(first, n["padded"]))
+            here, below = e.times(first, width), each_panel(lower, b)
             with e.loop(panels, start=b) as c:
                 left = e.at(each_panel(rest, c), here)
-                products(rows, below, n["padded"], first, each_panel(upper, c), left, left)
+                products(rows, below, by_columns, first, each_panel(upper, c), left, left)
             e.build.call(eliminate, [rows, e.at(each_panel(rest, b), here), in_full, diagonal])
             with e.loop(panels, start=e.plus(b, 1)) as c:
                 made = e.at(each_panel(upper, c), here)
-                products(rows, diagonal, width, rows, e.at(each_panel(rest, c), here), made, NULL)
-                column = e.times(c, width)
-                with e.loop(e.least(whole(width), e.minus(k, column))) as i:
-                    to = e.at(lower, e.times(e.plus(column, i), n["padded"]), first)
-                    with e.loop(rows) as r:
-                        number = e.load(e.at(made, e.times(r, width), i), FLOAT)
-                        e.store(e.build.fneg(number), e.at(to, r))
+                products(rows, diagonal, by_rows, rows, e.at(each_panel(rest, c), here), made, NULL)
+                with e.loop(e.times(rows, width), step=e.lanes) as i:
+                    negative = e.build.fneg(e.load(e.at(made, i)))
+                    e.store(negative, e.at(each_panel(lower, c), here, i))
             with e.loop(b) as c:
                 column = e.times(c, width)
                 known = e.at(each_panel(inverse, c), e.times(column, width))
                 inner = e.minus(first, column)
-                products(rows, e.at(below, column), n["padded"], inner, known, block, NULL)
-                products(rows, diagonal, width, rows, block, e.at(each_panel(inverse, c), here), NULL)
+                below_it = e.at(below, e.times(column, width))
+                products(rows, below_it, by_columns, inner, known, block, NULL)
+                products(rows, diagonal, by_rows, rows, block, e.at(each_panel(inverse, c), here), NULL)
             e.fill(e.at(each_panel(inverse, b), here), diagonal, e.times(rows, width))
         with e.loop(k) as i:
             to = e.at(result, e.times(i, k))

@@ -36,26 +36,35 @@ def ready() -> Any:
     return _code or None
 
 
-def call(name: str, numbers: dict[str, int], operands: Sequence[Array], shape: tuple[int, ...]) -> Array:
+def call(
+    name: str,
+    numbers: dict[str, int],
+    operands: Sequence[Array],
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    reused: dict[int, int] | None = None,
+) -> list[Array]:
     """Calls a function of the code.
 
     Args:
         name: of the function.
         numbers: by name, without how many workers there are; `working` floats are had by each of them.
         operands: after the numbers; none that `varies`.
-        shape: of the result, float32.
+        shapes: of the results, float32.
+        reused: by operand, the result that it becomes.
 
     Returns:
-        The result.
+        The results.
     """
     from jaxsode.kernels.native import target
 
     code, workers = ready(), target.cores()
     numbers = numbers | {"workers": workers}
     first = np.array([numbers[one] for one in code.order(name)], np.int32)
-    sizes = shape, (workers, numbers["working"])
-    results = [jax.ShapeDtypeStruct(size, np.float32) for size in sizes]
-    return jax.ffi.ffi_call(code.called(name), results)(first, *operands)[0]
+    results = [jax.ShapeDtypeStruct(size, np.float32) for size in (*shapes, (workers, numbers["working"]))]
+    aliases = {1 + operand: result for operand, result in (reused or {}).items()}
+    function = jax.ffi.ffi_call(code.called(name), results, input_output_aliases=aliases)
+    return list(function(first, *operands)[:-1])
 
 
 def varies(x: Array) -> bool:

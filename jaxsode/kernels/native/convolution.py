@@ -95,7 +95,7 @@ def conv2d_max_pool3x3(
     copied = ((outputs - 1) * stride + packed.window[0]) * numbers["padded"] * x.shape[3]
     working = copied + outputs * width * out_channels
     numbers |= {"tasks": N * -(-shape[1] // rows), "rows": rows, "copied": copied, "working": working}
-    return code.call("pooled", numbers, (x, packed.panels, bias), shape)
+    return code.call("pooled", numbers, (x, packed.panels, bias), [shape])[0]
 
 
 def _rows(
@@ -163,6 +163,7 @@ def _call(
     shortcut: Array | None,
     shape: tuple[int, ...],
 ) -> Array:
-    if shortcut is None:
-        return code.call(name, numbers, (x, packed.panels, bias), shape)
-    return code.call(f"{name}_shortcut", numbers, (x, packed.panels, bias, shortcut), shape)
+    operands = (x, packed.panels, bias)
+    if shortcut is not None:
+        name, operands = f"{name}_shortcut", (*operands, shortcut)
+    return code.call(name, numbers, operands, [shape])[0]

@@ -22,4 +22,4 @@ def inverse_cholesky(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
         "count": count,
         "working": cholesky.working(k, panel),
     }
-    return code.call("inverse_cholesky", numbers, (A,), A.shape)
+    return code.call("inverse_cholesky", numbers, (A,), [A.shape])[0]

@@ -82,7 +82,7 @@ def emit_winograd(module: ir.Module, target: Target, product: Value, *, shortcut
                 # The last one is moved back where they don't divide: what overlaps is computed twice.
                 tile = e.least(e.times(chunk, pixels), b.sub(tiles, pixels))
                 b.call(product, [
-                    pixels, e.at(a, e.times(tile, n["channels"])), n["channels"], panel,
+                    pixels, e.at(a, e.times(tile, n["channels"])), n["channels"], whole(1), panel,
                     e.at(out, e.times(tile, group_channels), e.times(p, target.panel)), group_channels,
                     whole(1), whole(0), n["channels"], NULL, NULL, whole(0),
                 ])  # fmt: skip

@@ -1,0 +1,36 @@
+"""Moments of a grid of locations with one more batch each: on a CPU in code, in the state's own memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsode.kernels import native
+from jaxsode.kernels.switch import choose
+
+
+def update_moments(state: Any, z: Any, where: Any, *, plain: Callable[[Any, Any, Any], Any]) -> Any:
+    """The state with those vectors that count.
+
+    Args:
+        state: a pytree of count (H, W) int32, origin (H, W, k), offset (H, W, k) and scatter (H, W, k, k), in
+            this order; of `jaxsode.algebra.moments`.
+        z: (H, W, N, k).
+        where: (N,) bool.
+        plain: (state, z, where) → the state, in the words of JAX.
+
+    Returns:
+        The state, of the same structure.
+    """
+
+    arrays, structure = jax.tree.flatten(state)
+
+    def in_code(state: Any, z: Any, where: Any) -> Any:
+        if any(array.dtype != jnp.float32 or native.varies(array) for array in (*arrays[1:], z)):
+            return plain(state, z, where)
+        if native.ready() is None:
+            return plain(state, z, where)
+        return jax.tree.unflatten(structure, native.update_moments(jax.tree.leaves(state), z, where))
+
+    return choose(state, z, where, plain=plain, cpu=in_code)
