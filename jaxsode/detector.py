@@ -37,6 +37,7 @@ from jaxsode.fitting import (
     collect,
     each_embedded,
     embed,
+    embed_pictures,
     embedded,
     extract_,
     factorise,
@@ -159,19 +160,24 @@ class Detector:
         if first is None:
             raise DataError(NO_PICTURES)
         size = (first[0].shape[1], first[0].shape[2])
-        features = (
-            (extract_(backbone, dealt_out(relaxed(pixels), mesh)), valid)
-            for pixels, valid in chain([first], ready)
-        )
-        fitted = cls.fit_features(
-            features,
-            backbone,
-            method,
-            size=size,
-            mesh=mesh,
-            keep_moments=keep_moments,
-            pictures=pictures,
-        )
+        every = ((dealt_out(relaxed(pixels), mesh), valid) for pixels, valid in chain([first], ready))
+        if method.scale != "none":
+            features = ((extract_(backbone, pixels), valid) for pixels, valid in every)
+            fitted = cls.fit_features(
+                features,
+                backbone,
+                method,
+                size=size,
+                mesh=mesh,
+                keep_moments=keep_moments,
+                pictures=pictures,
+            )
+            return replace(fitted, preparation=preparation)
+        method = of_backbone(method, backbone)
+        W = method.matrix(sum(backbone.channels))
+        # No feature maps of a whole batch are held.
+        embedded = ((embed_pictures(backbone, W, pixels, method), valid) for pixels, valid in every)
+        fitted = cls._of_embedded(embedded, backbone, W, method, size, mesh, keep_moments, pictures)
         return replace(fitted, preparation=preparation)
 
     @classmethod
@@ -206,12 +212,26 @@ class Detector:
         method = _method(method, old)
         _check_given(backbone, mesh, pictures)
         method = of_backbone(method, backbone)
-        F = sum(backbone.channels)
-        W = method.matrix(F)
-        method, needs = resolved(method, F, pictures)
-        sharding = over_rows(mesh) if mesh is not None and ROWS in mesh.axis_names else None
+        W = method.matrix(sum(backbone.channels))
         W, batches = scaled(W, ((tuple(map(own, maps)), valid) for maps, valid in batches), method)
         embedded = each_embedded(W, batches, method)
+        return cls._of_embedded(embedded, backbone, W, method, size, mesh, keep_moments, pictures)
+
+    @classmethod
+    def _of_embedded(
+        cls,
+        embedded: Iterable[tuple[jax.Array, int]],
+        backbone: Backbone,
+        W: jax.Array,
+        method: Method,
+        size: tuple[int, int],
+        mesh: Mesh | None,
+        keep_moments: bool,
+        pictures: int | None,
+    ) -> Self:
+        """Fitted on embedded features, with W as it embedded them; the method is of the backbone's layers."""
+        method, needs = resolved(method, sum(backbone.channels), pictures)
+        sharding = over_rows(mesh) if mesh is not None and ROWS in mesh.axis_names else None
         sample = Sample(0 if method.seed is None else int(method.seed)) if method.automatic else None
         if sample is not None:
             embedded = sample.watched(embedded)
@@ -689,7 +709,7 @@ class Detector:
 
     def _embedded(self, batches: Iterable[Any]) -> Iterator[tuple[jax.Array, int]]:
         for pictures, valid in padded(batches):
-            yield self._embed(extract_(self.backbone, self._checked(pictures))), valid
+            yield embed_pictures(self.backbone, self.W, self._checked(pictures), self.method), valid
 
     def _maps(self, maps: FeatureMaps, judging: jax.Array | None) -> jax.Array:
         m = self.method

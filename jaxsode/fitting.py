@@ -153,6 +153,36 @@ def embedded(
     return of_some(pictures) if shared else kernels.few_at_once(of_some, pictures)
 
 
+def embed_pictures(backbone: Backbone, W: jax.Array, pictures: Any, method: Method) -> jax.Array:
+    """`extract_`, then `embed`, in one program, of pictures that nobody else writes to.
+
+    Args:
+        backbone, pictures: see `extract_`.
+        W: (F, k) the embedding.
+        method: whose pooling and alignment is wanted.
+
+    Returns:
+        z, (N, H, W, k).
+    """
+    packed_kernels = packed(backbone, W, pictures)
+    options = (are_shared(pictures), method.pooling, method.align)
+    return _embed_pictures(backbone, packed_kernels, W, pictures, *options)
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
+def _embed_pictures(
+    backbone: Backbone,
+    packed_kernels: Kernels | None,
+    W: jax.Array,
+    pictures: jax.Array,
+    shared: bool,
+    pooling: int | tuple[int, ...],
+    align: str,
+) -> jax.Array:
+    backbone = with_packed(backbone, packed_kernels)
+    return embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
+
+
 def _features(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     x = pictures.astype(jnp.float32)
     # What lies outside [0, 1] is made NaN: it would make a finite feature that means nothing.
@@ -245,8 +275,8 @@ def scaled(
         variance = float(_variance(layer, window))
         if not (variance > 0 and np.isfinite(variance)):
             raise NumericalError(
-                f"the mean variance of feature map {number} is {variance} over the first {min(held, _SCALED)} "
-                "pictures, and no scale comes of it: check them, or set scale to none"
+                f"the mean variance of feature map {number} is {variance} over the first "
+                f"{min(held, _SCALED)} pictures, and no scale comes of it: check them, or set scale to none"
             )
         scales.append(np.full(layer[0].shape[-1], variance**-0.5, np.float32))
     return W * jnp.asarray(np.concatenate(scales))[:, None], chain(first, batches)
