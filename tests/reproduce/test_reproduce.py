@@ -304,8 +304,8 @@ def test_time_and_memory_of_a_row_of_its_own(target, tmp_path):
     (cost,) = [json.loads(p.read_text()) for p in _cells(output) if p.name.startswith("cost-")]
     assert cost["timing"]["fit_s"] > 0
     assert cost["memory"]["process_peak"] > 1e8
-    # 16 × 16 locations, the state of k = 3: k² + 34·k numbers each.
-    assert cost["state_bytes"] == 4 * 256 * (9 + 34 * 3)
+    # 16 × 16 locations, the state of k = 3: k² + 18·k numbers each.
+    assert cost["state_bytes"] == 4 * 256 * (9 + 18 * 3)
     assert (cost["key"]["method"]["k"], cost["key"]["method"]["seed"]) == (3, 1)
     assert "time and memory" in (output / "small.md").read_text(encoding="utf-8")
 
