@@ -70,6 +70,7 @@ def peak(
     backbone: str,
     size: tuple[int, int],
     k: int,
+    pooling: int = 1,
     parts: str,
     pictures: int,
     batch: int,
@@ -81,7 +82,7 @@ def peak(
         task: "fit"; "score" by a model that was not fitted; "blocks", which is ours alone: both, in blocks
             of locations.
         implementation: see `bench.setting.IMPLEMENTATIONS`.
-        backbone, size, k: see `bench.setting.Setting`.
+        backbone, size, k, pooling: see `bench.setting.Setting`.
         parts: file of `Parts`.
         pictures: how many are fitted on, or scored, or both.
         batch: of them.
@@ -95,7 +96,8 @@ def peak(
     from bench.pictures import generated
     from bench.setting import Parts, Setting, build
 
-    one = build(implementation, Setting(backbone, (size[0], size[1]), k), Parts.load(Path(parts)))
+    setting = Setting(backbone, (size[0], size[1]), k, pooling)
+    one = build(implementation, setting, Parts.load(Path(parts)))
 
     def batches() -> Iterator[np.ndarray]:
         for seed in range(max(1, pictures // batch)):

@@ -54,7 +54,9 @@ class Ours:
         self.W = jnp.asarray(parts.W)
 
     def fit(self, batches: Iterable[np.ndarray], *, epsilon: float = EPSILON, W: Any = None) -> Detector:
-        method = Method(embedding=self.W if W is None else W, epsilon=epsilon, sigma=SIGMA)
+        method = Method(
+            embedding=self.W if W is None else W, epsilon=epsilon, sigma=SIGMA, pooling=self.setting.pooling
+        )
         # What the peers end with can score and no more: ours keeps no moments for later either.
         return Detector.fit(batches, self.backbone, method, keep_moments=False)
 
@@ -69,7 +71,8 @@ class Ours:
 
     def blank(self) -> Detector:
         H, width, k = (*self._grid(), self.setting.k)
-        method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA).recorded()
+        pooling = self.setting.pooling
+        method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA, pooling=pooling).recorded()
         mean, precision = jnp.zeros((H, width, k)), Whitener(transposed=jnp.ones((H, width, k, k)))
         count = jnp.asarray(1, jnp.int32)
         return Detector(self.backbone, self.W, mean, precision, count, method, None, self.setting.size)
@@ -104,11 +107,12 @@ class Ours:
     def score_stages(self, model: Detector, pictures: np.ndarray) -> dict[str, Stage]:
         rows = len(pictures)
         maps = extract(self.backbone, pictures)
-        z = embed(self.W, maps)
+        pooling = self.setting.pooling
+        z = embed(self.W, maps, pooling=pooling)
         d = distances(z, model.mean, model.precision)
         return {
             "CNN": Stage(lambda: extract(self.backbone, pictures), rows),
-            "embedding": Stage(lambda: embed(self.W, maps), rows),
+            "embedding": Stage(lambda: embed(self.W, maps, pooling=pooling), rows),
             "distance": Stage(lambda: distances(z, model.mean, model.precision), rows),
             "map": Stage(lambda: anomaly_maps(d, self.setting.size, SIGMA), rows),
         }

@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser, *, names: Iterable[str] = IMPLE
     parser.add_argument("--k", type=int, nargs="+", default=(100, 50, 300))
     parser.add_argument("--size", type=size, nargs="+", default=((704, 256), (256, 256)), metavar="HxW")
     parser.add_argument("--only", nargs="+", choices=tuple(names), help="implementations")
+    parser.set_defaults(pooling=(1,))
     parser.add_argument("--weights", type=Path, help="file of the backbone's; random ones by default")
     parser.add_argument("--data-dir", type=Path, help="KolektorSDD; generated pictures by default")
     parser.add_argument("--memory-gb", type=float, default=16.0, help="settings beyond it are left out")
@@ -52,8 +53,8 @@ def size(text: str) -> tuple[int, int]:
 
 def settings(options: argparse.Namespace) -> list[Setting]:
     """What was asked for, in the order in which it is measured."""
-    every = itertools.product(options.backbone, options.k, options.size)
-    return [Setting(backbone, size, k) for backbone, k, size in every]
+    every = itertools.product(options.backbone, options.k, options.pooling, options.size)
+    return [Setting(backbone, size, k, pooling) for backbone, k, pooling, size in every]
 
 
 def within(
@@ -226,6 +227,7 @@ def peaks(
                     backbone=setting.backbone,
                     size=setting.size,
                     k=setting.k,
+                    pooling=setting.pooling,
                     parts=str(file),
                     **arguments,
                 )

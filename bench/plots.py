@@ -200,7 +200,8 @@ def _points(rows: Iterable[Mapping[str, Any]], x: Callable[[Any], float]) -> tup
 
 def _first_setting(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     keys = ("backbone", "size", "k")
-    return [row for row in rows if all(row[key] == rows[0][key] for key in keys)]
+    keys = (*keys, "pooling")  # which older results don't have
+    return [row for row in rows if all(row.get(key) == rows[0].get(key) for key in keys)]
 
 
 def _stacked(axis: Axes, rows: Sequence[Mapping[str, Any]], scale: Callable[[Any, str], float]) -> None:

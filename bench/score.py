@@ -19,6 +19,9 @@ EVERY = (*IMPLEMENTATIONS, *RUNTIMES)
 def add_options(parser: argparse.ArgumentParser) -> None:
     path.add_options(parser, names=EVERY)
     parser.add_argument("--batch", type=int, nargs="+", default=(1, 8, 64, 2, 4, 16, 32))
+    parser.add_argument(
+        "--pooling", type=int, nargs="+", default=(1,), help="3 is recommended; peers that have it"
+    )
     parser.add_argument("--stream", type=int, default=2, help="batches in a row, of which the mean is taken")
     parser.add_argument("--latency", type=int, default=50, help="single pictures for the percentiles")
 

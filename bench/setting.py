@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bench.errors import BenchError
+
 EPSILON = 0.01
 SIGMA = 4.0
 IMPLEMENTATIONS = {
@@ -36,18 +38,27 @@ class Setting:
         backbone: "resnet18" or "wide_resnet50_2".
         size: (height, width) of the pictures.
         k: the embedding size.
+        pooling: locations along either axis that features are a mean of: 1 as in the paper, 3 as recommended.
+            What ε is, which is recommended too, takes no time.
     """
 
     backbone: str
     size: tuple[int, int]
     k: int
+    pooling: int = 1
 
     def __str__(self) -> str:
-        return f"{self.backbone}, {self.size[0]} × {self.size[1]}, k = {self.k}"
+        pooled = f", pooling {self.pooling}" if self.pooling > 1 else ""
+        return f"{self.backbone}, {self.size[0]} × {self.size[1]}, k = {self.k}{pooled}"
 
     def fields(self) -> dict[str, Any]:
         """For a row of the JSON."""
         return asdict(self) | {"size": list(self.size)}
+
+    def unpooled(self, name: str) -> None:
+        """Raises BenchError where there is pooling, which `name` has none of."""
+        if self.pooling > 1:
+            raise BenchError(f"{name} has no pooling")
 
 
 @dataclass(frozen=True)

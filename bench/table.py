@@ -178,7 +178,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("stages, ms a picture; factorisation ms in all", stages),
     ),
     "score": (
-        *SETTING,
+        *SETTING[:3],
+        ("pooling", lambda row: str(row.get("pooling", 1))),
+        SETTING[3],
         ("batch", text("batch")),
         ("pictures / s", text("pictures_per_s")),
         ("quartiles", spread),

@@ -20,6 +20,7 @@ MARGIN = 24
 
 def build(setting: Setting, parts: Parts) -> "AnomalibPadim":
     """See `bench.setting.build`."""
+    setting.unpooled("anomalib")
     return AnomalibPadim(setting, parts)
 
 

@@ -97,12 +97,15 @@ def network(graph: Graph, pictures: str, tensors: Mapping[str, np.ndarray]) -> l
     return maps
 
 
-def embedded(graph: Graph, maps: Sequence[str], W: np.ndarray, channels: Sequence[int]) -> str:
-    """Wᵀx on the finest grid, each scale projected on its own and repeated: (N, k, H, W)."""
+def embedded(graph: Graph, maps: Sequence[str], W: np.ndarray, channels: Sequence[int], pooling: int) -> str:
+    """Wᵀx on the finest grid, each scale projected on its own, pooled and repeated: (N, k, H, W)."""
     parts, start = [], 0
     for i, (x, C) in enumerate(zip(maps, channels, strict=True)):
         kernel = W[start : start + C].T[:, :, None, None]
+        wider = kernel.shape[0] > C
+        x = _pooled(graph, x, pooling) if wider else x  # of the fewer channels
         z = graph.add("Conv", x, graph.constant(kernel))
+        z = z if wider else _pooled(graph, z, pooling)
         if i:
             scales = graph.constant(np.array([1, 1, 2**i, 2**i], np.float32))
             z = graph.add(
@@ -115,6 +118,15 @@ def embedded(graph: Graph, maps: Sequence[str], W: np.ndarray, channels: Sequenc
     for part in parts[1:]:
         z = graph.add("Add", z, part)
     return z
+
+
+def _pooled(graph: Graph, x: str, window: int) -> str:
+    """The mean of the locations that a window has within the map."""
+    if window == 1:
+        return x
+    around = [window // 2] * 4
+    sizes = {"kernel_shape": [window] * 2, "pads": around, "strides": [1, 1]}
+    return graph.add("AveragePool", x, count_include_pad=0, **sizes)
 
 
 def distance(graph: Graph, z: str, mean: np.ndarray, whitener: np.ndarray, batch: int) -> str:

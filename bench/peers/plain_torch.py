@@ -27,6 +27,7 @@ class Model:
 
 def build(setting: Setting, parts: Parts) -> "PlainTorch":
     """See `bench.setting.build`."""
+    setting.unpooled("the reference algorithm")
     return PlainTorch(setting, parts)
 
 

@@ -119,12 +119,15 @@ class Runtime(OnHost, ABC):
             inputs = {"given": (TensorProto.FLOAT, shape)}
             values = list(inputs)
         if what in ("", "embedding"):
-            values = [onnx_graph.embedded(graph, values, self.parts.W, channels)]
+            values = [onnx_graph.embedded(graph, values, *self._embedding())]
         if what in ("", "distance"):
             values = [onnx_graph.distance(graph, values[0], model.mean, model.whitener, batch)]
         if what in ("", "map"):
             values = [onnx_graph.smoothed(graph, values[0], model.rows, model.columns)]
         return graph.model(inputs, values)
+
+    def _embedding(self) -> tuple[np.ndarray, list[int], int]:
+        return self.parts.W, self._channels(), self.setting.pooling
 
     def _channels(self) -> list[int]:
         factor = 4 if "layer1.0.conv3.kernel" in self.parts.tensors else 1

@@ -1,5 +1,6 @@
 """The peers compute what ours computes; one that doesn't is not timed."""
 
+import dataclasses
 from argparse import Namespace
 
 import jax.numpy as jnp
@@ -43,12 +44,16 @@ def _implementations(setting, names, result):
     return path.built(path.available(names, result), setting, ours.parts(setting), result)
 
 
-def test_runtimes_agree_at_any_batch(setting, batches, tmp_path):
+@pytest.mark.parametrize("pooling", [1, 3])
+def test_runtimes_agree_at_any_batch(setting, batches, pooling, tmp_path):
     pytest.importorskip("onnxruntime", reason="it is one of them")
     from bench.peers.runtime import Runtime
 
+    setting = dataclasses.replace(setting, pooling=pooling)
     result = Result("score", {}, tmp_path, silent=True)
     names = path.available(None, result, names=("ours", *RUNTIMES))
+    if pooling > 1:
+        assert path.built(["PyTorch, plain"], setting, ours.parts(setting), result) == {}
     found = path.built(names, setting, ours.parts(setting), result)
     models = {}
     assert set(path.agree(found, setting, batches, result, models=models)) == set(names)
@@ -116,7 +121,7 @@ def test_parts_survive_a_file(setting, tmp_path):
 
 
 def test_settings_come_in_the_order_asked_for():
-    options = Namespace(backbone=("a", "b"), k=(2, 1), size=((3, 4),))
+    options = Namespace(backbone=("a", "b"), k=(2, 1), size=((3, 4),), pooling=(1,))
     assert [(s.backbone, s.k) for s in path.settings(options)] == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
 
 
