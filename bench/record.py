@@ -25,6 +25,7 @@ PACKAGES = (
     "timm",
     "scikit-learn",
     "optax",
+    "llvmlite",
     "onnx",
     "onnxruntime",
     "openvino",

@@ -63,7 +63,7 @@ def state_bytes(
         keep_moments: whether they are kept, or the detector is saved: its half of a matrix is made beside it.
 
     Returns:
-        Bytes, float32: 4·H·W·(k² + 34·k) and, with the moments, 2·H·W·k·(k + 1) more for the paper's method.
+        Bytes, float32: 4·H·W·(k² + 18·k) and, with the moments, 2·H·W·k·(k + 1) more for the paper's method.
     """
     method, needs = resolved(method, features, pictures)
     k = method.size(features)

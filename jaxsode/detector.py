@@ -3,7 +3,8 @@
 Memory while fitting by the paper's method, whatever the number of pictures: 4·H·W·k² bytes for the scatter,
 which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter;
 4·H·W·k for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for
-one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch.
+one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch. On a CPU with machine code the
+network's kernels are held a second time (`backbones.packing`), up to four times as large.
 """
 
 import warnings

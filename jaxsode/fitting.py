@@ -474,12 +474,14 @@ def _update(
     statistic: Statistic, state: Any, group: jax.Array, where: np.ndarray, sharding: NamedSharding | None
 ) -> Any:
     # No more at once than are summed without another array as large as the state.
+    here = sharding is None and kernels.is_here(state, group)
     for start in range(0, len(where), GROUP):
-        state = _update_by(statistic, state, group, where[start : start + GROUP].copy(), start, sharding)
+        some = where[start : start + GROUP].copy()
+        state = _update_by(statistic, state, group, some, start, sharding, here)
     return state
 
 
-@partial(jax.jit, donate_argnums=1, static_argnums=(0, 5))
+@partial(jax.jit, donate_argnums=1, static_argnums=(0, 5, 6))
 def _update_by(
     statistic: Statistic,
     state: Any,
@@ -487,11 +489,12 @@ def _update_by(
     where: jax.Array,
     start: jax.Array,
     sharding: NamedSharding | None,
+    here: bool = False,
 ) -> Any:
     part = jax.lax.dynamic_slice_in_dim(group, start, where.shape[0], axis=2)
     if sharding is not None:
         return _dealt(statistic, statistic.update(state, part, where), sharding)
-    if statistic is MOMENTS:
+    if here and statistic is MOMENTS:
         return kernels.update_moments(state, part, where, plain=statistic.update)
     return statistic.update(state, part, where)
 

@@ -7,7 +7,7 @@ traced. Needs jax alone, and knows nothing of the paper; with llvmlite, `native`
 from jaxsode.kernels.cholesky import inverse_cholesky
 from jaxsode.kernels.convolution import conv2d, conv2d_max_pool3x3
 from jaxsode.kernels.moments import update_moments
-from jaxsode.kernels.native import Packed, pack
+from jaxsode.kernels.native import Packed, is_here, pack
 from jaxsode.kernels.outer_products import sum_of_outer_products
 from jaxsode.kernels.pooling import max_pool3x3
 from jaxsode.kernels.streams import few_at_once
@@ -19,6 +19,7 @@ __all__ = [
     "conv2d_max_pool3x3",
     "few_at_once",
     "inverse_cholesky",
+    "is_here",
     "max_pool3x3",
     "pack",
     "plain",

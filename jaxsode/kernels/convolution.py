@@ -56,7 +56,9 @@ def conv2d(
         return native.conv2d(x, packed, bias, shortcut, stride=stride, padding=padding, relu=relu)
 
     operands = x, kernel, bias, shortcut, packed
-    return in_words(*operands) if packed is None else choose(*operands, plain=in_words, cpu=in_code)
+    if not native.has_code(x, packed, stride=stride, padding=padding):
+        return in_words(*operands)
+    return choose(*operands, plain=in_words, cpu=in_code)
 
 
 def conv2d_max_pool3x3(
@@ -86,7 +88,7 @@ def conv2d_max_pool3x3(
         return native.conv2d_max_pool3x3(x, packed, bias, **options)
 
     operands = x, kernel, bias, packed
-    if packed is None or packed.winograd:
+    if packed is None or packed.winograd or not native.has_code(x, packed, **options):
         return in_words(*operands)
     return choose(*operands, plain=in_words, cpu=in_code)
 

@@ -11,7 +11,7 @@ from jaxsode.kernels.switch import choose
 
 
 def update_moments(state: Any, z: Any, where: Any, *, plain: Callable[[Any, Any, Any], Any]) -> Any:
-    """The state with those vectors that count.
+    """The state with those vectors that count. For what `is_here`: JAX can't look into the code.
 
     Args:
         state: a pytree of count (H, W) int32, origin (H, W, k), offset (H, W, k) and scatter (H, W, k, k), in
@@ -24,13 +24,12 @@ def update_moments(state: Any, z: Any, where: Any, *, plain: Callable[[Any, Any,
         The state, of the same structure.
     """
 
-    arrays, structure = jax.tree.flatten(state)
-
     def in_code(state: Any, z: Any, where: Any) -> Any:
-        if any(array.dtype != jnp.float32 or native.varies(array) for array in (*arrays[1:], z)):
-            return plain(state, z, where)
-        if native.ready() is None:
-            return plain(state, z, where)
-        return jax.tree.unflatten(structure, native.update_moments(jax.tree.leaves(state), z, where))
+        leaves, structure = jax.tree.flatten(state)
+        return jax.tree.unflatten(structure, native.update_moments(leaves, z, where))
 
+    count, *others = jax.tree.leaves(state)
+    known = count.dtype == jnp.int32 and all(array.dtype == jnp.float32 for array in (*others, z))
+    if not known or native.ready() is None:
+        return plain(state, z, where)
     return choose(state, z, where, plain=plain, cpu=in_code)

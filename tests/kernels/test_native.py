@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxsode import fitting, kernels
 from jaxsode.algebra import moments
 from jaxsode.backbones import packing
+from jaxsode.backbones.layers import Conv
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
 from jaxsode.kernels import native
@@ -215,9 +217,8 @@ def test_moments_are_those_of_all_vectors_that_count(code, shape, k):
 
 def test_a_fit_takes_it(code):
     state, group, where = MOMENTS.init(40, (6, 5)), jnp.zeros((6, 5, 8, 40)), np.ones(8, bool)
-    jaxpr = jax.make_jaxpr(lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None))(
-        state, group, where
-    )
+    update = lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None, True)  # noqa: E731
+    jaxpr = jax.make_jaxpr(update)(state, group, where)
     assert "jaxsode_moments" in str(jaxpr)  # with whichever vectors it was traced first
 
 
@@ -234,20 +235,91 @@ def test_a_backbone_computes_the_same_with_it(code, name):
 
 
 def test_it_is_for_what_is_only_evaluated():
-    """Not for what is traced from outside, so gradients, maps and exports keep JAX's words; nor elsewhere."""
+    """Not for what is traced from outside, so gradients and maps keep JAX's words; nor elsewhere."""
     backbone = create("resnet18", layers=(1,))
     pictures = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8))
 
     def calls(function, *operands):
         return "ffi_call" in str(jax.make_jaxpr(function)(*operands))
 
-    assert packing.packed(backbone, pictures) is not None
     assert not calls(extract_, backbone, pictures)
     assert not calls(lambda pictures: extract_(backbone, pictures), pictures)
+    assert not calls(lambda one: extract_(backbone, pictures)[0] + one, 1.0)  # nothing of it is traced
+    assert packing.packed(backbone, pictures) is not None  # and nothing traced was kept
+    assert np.isfinite(extract(backbone, pictures)[0]).all()
     spread = jax.device_put(
         pictures, jax.NamedSharding(jax.make_mesh((len(jax.devices()),), ("d",)), jax.P())
     )
     assert (packing.packed(backbone, spread) is None) == (len(jax.devices()) > 1)
+
+
+def test_moments_can_still_be_differentiated_and_mapped():
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 3, 5)), jnp.float32)
+
+    def scatter(z):
+        return fitting.accumulate([(z, 4)]).scatter
+
+    slope = jax.grad(lambda z: jnp.sum(scatter(z)[..., 0, 0]))(z)
+    np.testing.assert_allclose(slope[..., 0], 2 * np.asarray(z - z.mean(0, keepdims=True))[..., 0], atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(scatter)(z[None])[0], scatter(z), rtol=1e-4, atol=1e-5)
+
+
+def test_counts_of_another_type_are_counts(code):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        state = jax.tree.map(jnp.asarray, MOMENTS.init(3, (1, 2)))
+        state = dataclasses.replace(state, count=state.count.astype(jnp.int64))
+        z = jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 4, 3)), jnp.float32)
+        where = jnp.ones(4, bool)
+        wanted = MOMENTS.update(state, z, where)
+        got = kernels.update_moments(state, z, where, plain=MOMENTS.update)
+    np.testing.assert_allclose(got.scatter, wanted.scatter, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shortcut_may_be_broadcast(code):
+    rng = np.random.default_rng(0)
+    x, kernel, bias = _drawn(rng, 1, 8, 8, 16), _drawn(rng, 3, 3, 16, 32), _drawn(rng, 32)
+    options = {"stride": 1, "padding": ((1, 1), (1, 1)), "groups": 1}
+    shortcut = _drawn(rng, 1, 1, 1, 32)
+    operands = tuple(map(jnp.asarray, (x, kernel, bias, shortcut)))
+    got = kernels.conv2d(*operands, packed=native.pack(kernel, **options), **options)
+    wanted = _referee(x, kernel, bias, shortcut, 1, options["padding"], relu=False)
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 16), (1, 5, 2, 16), (1, 2, 5, 16)])
+def test_nothing_of_a_size_is_left_to_xla(code, shape):
+    kernel = np.ones((3, 3, 16, 32), np.float32)
+    options = {"stride": 1, "padding": ((0, 0), (0, 0)), "groups": 1}
+    packed = native.pack(kernel, **options)
+    got = kernels.conv2d(jnp.ones(shape), jnp.asarray(kernel), jnp.ones(32), packed=packed, **options)
+    assert got.shape == (shape[0], shape[1] - 2, shape[2] - 2, 32)
+    assert got.size == 0
+
+
+def test_other_settings_and_what_is_no_array():
+    backbone = create("resnet18", layers=(1,))
+    assert packing.packed(backbone) is not None
+    for _, node in nnx.iter_graph(backbone):
+        if isinstance(node, Conv):
+            node.dtype = jnp.dtype(jnp.bfloat16)
+    assert packing.packed(backbone) is None
+
+    class Scaled(nnx.Module):
+        def __init__(self):
+            self.factor = nnx.Param(2.0)
+
+    assert packing.packed(Scaled()) is None
+
+
+def test_what_stops_it_is_told(monkeypatch):
+    def fails(*_):
+        raise OSError("no LLVM today")
+
+    monkeypatch.setattr(code_module, "_code", None)
+    monkeypatch.setattr(build, "Code", fails)
+    with pytest.warns(RuntimeWarning, match="no LLVM today"):
+        assert native.ready() is None
+    assert native.ready() is None  # once
 
 
 def test_packed_once_and_anew_for_other_weights():

@@ -1,11 +1,13 @@
 """Machine code written for the processor at hand, where XLA's is slower (with llvmlite).
 
-XLA calls it as it calls its own, on its own threads. Its convolutions are for a network that is only
-evaluated: what is differentiated, mapped, exported or put on other devices keeps the words of JAX.
+XLA calls it as it calls its own, on its own threads. Convolutions and moments are for arrays that lie on one
+CPU and are not traced from outside: what is differentiated, mapped or put on other devices keeps the words of
+JAX. The inverse Cholesky factor is taken in any program for a CPU, which can then be exported within
+`jaxsode.kernels.plain()` alone: JAX refuses to export what calls code that it doesn't know.
 """
 
-from jaxsode.kernels.native.code import keep_in, ready, varies
-from jaxsode.kernels.native.convolution import Packed, conv2d, conv2d_max_pool3x3, pack
+from jaxsode.kernels.native.code import is_here, keep_in, ready, varies
+from jaxsode.kernels.native.convolution import Packed, conv2d, conv2d_max_pool3x3, has_code, pack
 from jaxsode.kernels.native.factorisation import inverse_cholesky
 from jaxsode.kernels.native.gathering import update_moments
 
@@ -13,7 +15,9 @@ __all__ = [
     "Packed",
     "conv2d",
     "conv2d_max_pool3x3",
+    "has_code",
     "inverse_cholesky",
+    "is_here",
     "keep_in",
     "pack",
     "ready",

@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from jaxsode.kernels import toom_cook
-from jaxsode.kernels.native import calls, cholesky, direct, emitter, moments, product, target, winograd
+from jaxsode.kernels.native import calls, cholesky, direct, moments, product, winograd
 from jaxsode.kernels.native.target import Target
 
 _CALLS = {
@@ -30,8 +30,9 @@ _CALLS = {
 }
 """Of each function that XLA can call: what emits its task, of how many arguments it is, the first one's
 numbers, and how many results it has besides the working memory."""
+_engines: list[Any] = []
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-_SOURCES = (calls, cholesky, direct, emitter, product, target, toom_cook, winograd)
+_SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(toom_cook.__file__))
 
 
 class Code:
@@ -49,6 +50,7 @@ class Code:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(compiled(target, machine, folder)))
         self._engine.finalize_object()
+        _engines.append(self._engine)  # what XLA has been told of must stay, whatever comes of the rest
         for name in _CALLS:
             handler = _HANDLER(self._engine.get_function_address(name))
             jax.ffi.register_ffi_target(self.called(name), jax.ffi.pycapsule(handler), platform="cpu")
@@ -105,7 +107,7 @@ def _optimised(target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
 def _fingerprint(target: Target) -> str:
     """Of all that the code comes from."""
     parts = [llvmlite.__version__.encode(), repr(target).encode()]
-    parts += [Path(module.__file__ or "").read_bytes() for module in _SOURCES]
+    parts += [path.read_bytes() for path in _SOURCES]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -123,7 +125,7 @@ def _read(path: Path | None) -> bytes | None:
 
 def _keep(code: bytes, path: Path) -> None:
     """Under its name only when it is whole; a folder that can't be written keeps nothing."""
-    with suppress(OSError), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(code + hashlib.sha256(code).digest())
-        file.close()
-        os.replace(file.name, path)
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        made.write_bytes(code + hashlib.sha256(code).digest())
+        os.replace(made, path)

@@ -1,12 +1,15 @@
 """The code of this process, made when it is first asked for, and how a program calls it."""
 
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxsode._typing import Array
 
@@ -22,8 +25,11 @@ def keep_in(folder: Path) -> None:
 
 
 def ready() -> Any:
-    """The code for this machine; None without llvmlite, or on a machine that it isn't written for."""
+    """The code for this machine; None without llvmlite, on a machine that it isn't written for, or where JAX
+    computes on an accelerator by default. What else stops it is told in a warning, once."""
     global _code
+    if jax.default_backend() != "cpu":
+        return None
     with _lock:
         if _code is None:
             _code = False
@@ -31,9 +37,32 @@ def ready() -> Any:
                 from jaxsode.kernels.native import build, target
             except ImportError:
                 return None
-            if (here := target.here()) is not None:
-                _code = build.Code(here, _folder)
+            try:
+                if (here := target.here()) is not None:
+                    _code = build.Code(here, _folder)
+            except Exception as error:  # of LLVM, of a library's other version, of XLA as it registers
+                warnings.warn(f"no machine code, so XLA's is taken: {error}", RuntimeWarning, stacklevel=2)
     return _code or None
+
+
+def is_here(*trees: Any) -> bool:
+    """Whether a program of these arrays is for one CPU of this process, and nothing is being traced.
+
+    Args:
+        trees: pytrees of arrays.
+    """
+    # What is made while a program is traced is a part of it.
+    return not isinstance(jnp.zeros(()), Tracer) and all(map(_lies_here, jax.tree.leaves(trees)))
+
+
+def _lies_here(leaf: Any) -> bool:
+    if isinstance(leaf, Tracer):
+        return False
+    if not isinstance(leaf, jax.Array):
+        return jax.default_backend() == "cpu"
+    devices = leaf.sharding.device_set
+    (device, *others) = devices
+    return not others and device.platform == "cpu" and device.process_index == jax.process_index()
 
 
 def call(
@@ -49,7 +78,7 @@ def call(
     Args:
         name: of the function.
         numbers: by name, without how many workers there are; `working` floats are had by each of them.
-        operands: after the numbers; none that `varies`.
+        operands: after the numbers, of the types that the code takes; none that `varies`.
         shapes: of the results, float32.
         reused: by operand, the result that it becomes.
 
@@ -58,7 +87,7 @@ def call(
     """
     from jaxsode.kernels.native import target
 
-    code, workers = ready(), target.cores()
+    code, workers = ready(), max(1, min(target.cores(), numbers["tasks"]))
     numbers = numbers | {"workers": workers}
     first = np.array([numbers[one] for one in code.order(name)], np.int32)
     results = [jax.ShapeDtypeStruct(size, np.float32) for size in (*shapes, (workers, numbers["working"]))]

@@ -59,6 +59,21 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
     return Packed(jnp.asarray(kernel), (rows, columns), winograd=False)
 
 
+def has_code(x: Array, packed: Packed | None, *, stride: int, padding: Any) -> bool:
+    """Whether the code takes it: float32, a known number of pictures, and something to do."""
+    if packed is None or x.dtype != jnp.float32 or not isinstance(x.shape[0], int):
+        return False
+    return min(x.shape[0], x.shape[3], *_size(x, packed, stride, padding)) > 0
+
+
+def _size(x: Array, packed: Packed, stride: int, padding: Any) -> list[int]:
+    """Height and width of the outputs."""
+    return [
+        (size + sum(around) - window) // stride + 1
+        for size, around, window in zip(x.shape[1:3], padding, packed.window, strict=True)
+    ]
+
+
 def conv2d(
     x: Float[Array, "N H W C"],
     packed: Packed,
@@ -104,10 +119,7 @@ def _rows(
     """What numbers of a call are the same whatever is made of the outputs, and the outputs' shape."""
     N, H, W, C = x.shape
     (top, _), (left, right) = padding
-    height, width = (
-        (size + sum(around) - window) // stride + 1
-        for size, around, window in zip((H, W), padding, packed.window, strict=True)
-    )
+    height, width = _size(x, packed, stride, padding)
     numbers = {
         "height": H,
         "width": W,
@@ -165,5 +177,5 @@ def _call(
 ) -> Array:
     operands = (x, packed.panels, bias)
     if shortcut is not None:
-        name, operands = f"{name}_shortcut", (*operands, shortcut)
+        name, operands = f"{name}_shortcut", (*operands, jnp.broadcast_to(shortcut, shape))
     return code.call(name, numbers, operands, [shape])[0]

@@ -129,7 +129,7 @@ class Emitter:
         return self.build.select(nan, b, self.build.select(more, a, b))
 
     def over(self, number: Value, divisor: Value | int) -> Value:
-        """⌈number / divisor⌉ of positive 64-bit numbers."""
+        """⌈number / divisor⌉ of 64-bit numbers, ≥ 0 and ≥ 1."""
         divisor = whole(divisor) if isinstance(divisor, int) else divisor
         return self.build.sdiv(self.plus(number, divisor, -1), divisor)
 
