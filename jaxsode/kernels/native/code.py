@@ -78,12 +78,12 @@ def call(
     Args:
         name: of the function.
         numbers: by name, without how many workers there are; `working` floats are had by each of them.
-        operands: after the numbers, of the types that the code takes; none that `varies`.
+        operands: after the numbers, of the shapes and types that the code takes; none that `varies`.
         shapes: of the results, float32.
         reused: by operand, the result that it becomes.
 
     Returns:
-        The results.
+        The results, of those shapes.
     """
     from jaxsode.kernels.native import target
 
@@ -97,7 +97,11 @@ def call(
 
 
 def varies(x: Array) -> bool:
-    """Whether it is a part of something, within `jax.shard_map`: what a call gives there JAX can't type."""
+    """Whether it is a part of something, within `jax.shard_map`: what a call gives there JAX can't type.
+
+    Args:
+        x: (…) any.
+    """
     kind = jax.typeof(x)
     axes = getattr(kind, "vma", None) or getattr(getattr(kind, "manual_axis_type", None), "varying", None)
     return bool(axes)

@@ -60,7 +60,13 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
 
 
 def has_code(x: Array, packed: Packed | None, *, stride: int, padding: Any) -> bool:
-    """Whether the code takes it: float32, a known number of pictures, and something to do."""
+    """Whether the code takes it: float32, a known number of pictures, and something to do.
+
+    Args:
+        x: (N, H, W, C).
+        packed: the kernel, or None.
+        stride, padding: see `jaxsode.kernels.conv2d`.
+    """
     if packed is None or x.dtype != jnp.float32 or not isinstance(x.shape[0], int):
         return False
     return min(x.shape[0], x.shape[3], *_size(x, packed, stride, padding)) > 0

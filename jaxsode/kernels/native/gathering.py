@@ -14,7 +14,16 @@ LOCATIONS = 16
 def update_moments(
     state: Sequence[Array], z: Float[Array, "H W N k"], where: Bool[Array, " N"]
 ) -> tuple[Array, Array, Array, Array]:
-    """As `jaxsode.kernels.update_moments`, on a CPU: the scatter's memory is used up, and little is taken."""
+    """As `jaxsode.kernels.update_moments`, on a CPU: the scatter's memory is used up, and little is taken.
+
+    Args:
+        state: (H, W) count, (H, W, k) origin and offset, (H, W, k, k) scatter.
+        z: (H, W, N, k).
+        where: (N,).
+
+    Returns:
+        The same four of all vectors that count.
+    """
     from jaxsode.kernels.native import moments
 
     count, origin, offset, scatter = state
