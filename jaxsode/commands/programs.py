@@ -19,9 +19,11 @@ FOLDER = "programs"
 def keep() -> None:
     """Let XLA keep its programs in `JAXSODE_HOME`, in a folder for each kind of processor, and ours theirs.
 
-    XLA's go where JAX was told to (JAX_COMPILATION_CACHE_DIR), if it was. Nothing
+    Nothing is changed where JAX was told of a folder of the user's (JAX_COMPILATION_CACHE_DIR), and nothing
     is kept where it can't be written, or where another user could: what lies there is run.
     """
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
     try:
         folder = home() / FOLDER / processor()
         for made in (folder.parent, folder):
@@ -31,8 +33,6 @@ def keep() -> None:
     except (ArgumentError, OSError):
         return  # it is a convenience: whoever needs the home for more is told so there
     native.keep_in(folder)
-    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
-        return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # One that was cut off as it was written is compiled anew each time, and that is all.
     warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache entry")

@@ -79,7 +79,8 @@ def test_keeps_its_digits_where_the_subtracting_form_does_not():
     inner = jnp.linalg.solve(jnp.matmul(A, A.T, precision="highest") + 1e-4 * jnp.eye(60), a.T).T
     subtracting = jnp.sqrt((jnp.sum(y * y, axis=1) - jnp.sum(a * inner, axis=1)) / 1e-4)
     assert not np.allclose(subtracting, true, rtol=1e-2)
-    np.testing.assert_allclose(_dual(x, x, 1e-4), true, rtol=1e-4)
+    # Over seeds, rounding leaves up to 1.4e-4, by a library's factorisation too.
+    np.testing.assert_allclose(_dual(x, x, 1e-4), true, rtol=2e-4)
 
 
 @pytest.mark.parametrize("epsilon", [0.01, 0.3])

@@ -204,8 +204,8 @@ def test_a_training_that_is_stopped_keeps_its_checkpoints(own, tmp_path, monkeyp
     [
         (["--method", "spade"], "spade-K5 has no leave-one-out: set some apart with --hold-out"),
         (["--precision", "global"], "precision 'global' has no leave-one-out"),
-        (["--memory-gb", "0.00004"], "in blocks, for want of memory, there is no leave-one-out"),
-        (["--memory-gb", "0.00001"], "give more memory or a smaller k"),
+        (["--memory-gb", "0.000025"], "in blocks, for want of memory, there is no leave-one-out"),
+        (["--memory-gb", "0.000006"], "give more memory or a smaller k"),
         (["--resize", "pad", "--method", "spade", "--hold-out", "0.3"], "pad is for the method gaussian"),
         (["--method", "pca"], "--method pca is unknown: choose one of gaussian, spade, student"),
         (["--metric-memory", "-1"], "--metric-memory -1.0 must be above 0"),
@@ -271,9 +271,9 @@ def test_padded_and_drawn_at_the_size_of_the_original(own, tmp_path, capsys):
 
 def test_the_memory_is_said_first(own, tmp_path, capsys):
     more = ["--hold-out", "0.3", "--maps", "none", "--no-save-detector"]
-    assert _run(own, tmp_path / "out", *more, "--memory-gb", "0.00006") == 0
+    assert _run(own, tmp_path / "out", *more, "--memory-gb", "0.00003") == 0
     said = capsys.readouterr().err
-    line = "memory: 16 × 8 locations of k = 8 take 0.00019 GB of 6e-05 GB at hand, and so in 4 blocks of rows"
+    line = "memory: 16 × 8 locations of k = 8 take 0.00011 GB of 3e-05 GB at hand, and so in 4 blocks of rows"
     assert line in said
     assert said.index(line) < said.index("finished")
 
@@ -281,8 +281,8 @@ def test_the_memory_is_said_first(own, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "fits"),
     [
-        (["--memory-gb", "0.0003"], "set some apart with --hold-out, or at most --size 80 40"),
-        (["--memory-gb", "0.00002", "--hold-out", "0.3"], "a smaller k, or at most --size 104 52"),
+        (["--memory-gb", "0.0002"], "set some apart with --hold-out, or at most --size 80 40"),
+        (["--memory-gb", "0.000013", "--hold-out", "0.3"], "a smaller k, or at most --size 104 52"),
     ],
 )
 def test_what_does_not_fit_names_the_largest_that_does(own, tmp_path, capsys, more, fits):
