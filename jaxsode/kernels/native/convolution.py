@@ -145,15 +145,20 @@ def _rows(
 
 
 def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, relu: bool) -> Array:
-    from jaxsode.kernels.native import winograd
+    from jaxsode.kernels.native import target, winograd
 
     N, H, W, C = x.shape
     out_channels = bias.shape[0]
     tile_rows, tile_columns = -(-H // TILE), -(-W // TILE)
     tiles = N * tile_rows * tile_columns
-    blocks = -(-tiles // BLOCK)
+    panels, cores = packed.panels.shape[1], target.cores()
+    # As many tasks for each core. Few tiles are one block, and each core takes some of the channels: then no
+    # two of them read the same part of the kernel, which is most of what there is to read.
+    blocks = 1 if tiles <= 2 * BLOCK else -(-tiles // (BLOCK * cores)) * cores
     block = -(-tiles // blocks)
     groups = 1
+    while -(-tiles // block) * groups < cores and panels % (2 * groups) == 0:
+        groups *= 2
     numbers = {
         "tasks": -(-tiles // block) * groups,
         "height": H,
@@ -165,7 +170,7 @@ def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, rel
         "tiles": tiles,
         "block": block,
         "groups": groups,
-        "panels": packed.panels.shape[1] // groups,
+        "panels": panels // groups,
         "relu": int(relu),
         "working": winograd.working(block, C, out_channels // groups),
     }
