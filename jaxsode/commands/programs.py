@@ -52,8 +52,7 @@ def _is_ours(folder: Path) -> bool:
 def processor() -> str:
     """Names what programs are compiled for: a home may be shared by machines that can't run each other's, and
     loops are cut for as many cores as there are."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    known = [platform.machine(), platform.processor(), f"{cores} cores"]
+    known = [platform.machine(), platform.processor(), f"{native.cores()} cores"]
     with suppress(OSError):  # not Linux
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         known += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})

@@ -6,7 +6,7 @@ JAX. The inverse Cholesky factor is taken in any program for a CPU, which can th
 `jaxsode.kernels.plain()` alone: JAX refuses to export what calls code that it doesn't know.
 """
 
-from jaxsode.kernels.native.code import is_here, keep_in, ready, varies
+from jaxsode.kernels.native.code import cores, is_here, keep_in, ready, varies
 from jaxsode.kernels.native.convolution import Packed, conv2d, conv2d_max_pool3x3, has_code, pack
 from jaxsode.kernels.native.factorisation import inverse_cholesky
 from jaxsode.kernels.native.gathering import update_moments
@@ -15,6 +15,7 @@ __all__ = [
     "Packed",
     "conv2d",
     "conv2d_max_pool3x3",
+    "cores",
     "has_code",
     "inverse_cholesky",
     "is_here",

@@ -1,5 +1,6 @@
 """The code of this process, made when it is first asked for, and how a program calls it."""
 
+import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -45,6 +46,11 @@ def ready() -> Any:
     return _code or None
 
 
+def cores() -> int:
+    """How many threads of a process run at the same time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_here(*trees: Any) -> bool:
     """Whether a program of these arrays is for one CPU of this process, and nothing is being traced.
 
@@ -85,9 +91,7 @@ def call(
     Returns:
         The results, of those shapes.
     """
-    from jaxsode.kernels.native import target
-
-    code, workers = ready(), max(1, min(target.cores(), numbers["tasks"]))
+    code, workers = ready(), max(1, min(cores(), numbers["tasks"]))
     numbers = numbers | {"workers": workers}
     first = np.array([numbers[one] for one in code.order(name)], np.int32)
     results = [jax.ShapeDtypeStruct(size, np.float32) for size in (*shapes, (workers, numbers["working"]))]

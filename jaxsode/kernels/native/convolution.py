@@ -145,13 +145,13 @@ def _rows(
 
 
 def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, relu: bool) -> Array:
-    from jaxsode.kernels.native import target, winograd
+    from jaxsode.kernels.native import winograd
 
     N, H, W, C = x.shape
     out_channels = bias.shape[0]
     tile_rows, tile_columns = -(-H // TILE), -(-W // TILE)
     tiles = N * tile_rows * tile_columns
-    panels, cores = packed.panels.shape[1], target.cores()
+    panels, cores = packed.panels.shape[1], code.cores()
     # As many tasks for each core. Few tiles are one block, and each core takes some of the channels: then no
     # two of them read the same part of the kernel, which is most of what there is to read.
     blocks = 1 if tiles <= 2 * BLOCK else -(-tiles // (BLOCK * cores)) * cores

@@ -1,7 +1,6 @@
 """The processor that machine code is written for."""
 
 import dataclasses
-import os
 import platform
 import sys
 
@@ -45,8 +44,3 @@ def here() -> Target | None:
     elif platform.machine() in ("aarch64", "arm64"):
         return Target(name, flat, lanes=4, vectors=4, pixels=6)
     return None
-
-
-def cores() -> int:
-    """How many threads of a process run at the same time."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
