@@ -73,7 +73,8 @@ class Ours:
         H, width, k = (*self._grid(), self.setting.k)
         pooling = self.setting.pooling
         method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA, pooling=pooling).recorded()
-        mean, precision = jnp.zeros((H, width, k)), Whitener(transposed=jnp.ones((H, width, k, k)))
+        mean = jnp.zeros((H, width, k))
+        precision = Whitener(transposed=jnp.ones((H, width, k, k)), triangular=True)
         count = jnp.asarray(1, jnp.int32)
         return Detector(self.backbone, self.W, mean, precision, count, method, None, self.setting.size)
 
@@ -109,11 +110,11 @@ class Ours:
         maps = extract(self.backbone, pictures)
         pooling = self.setting.pooling
         z = embed(self.W, maps, pooling=pooling)
-        d = distances(z, model.mean, model.precision)
+        d = distances(z, model.mean, model.precision, here=True)
         return {
             "CNN": Stage(lambda: extract(self.backbone, pictures), rows),
             "embedding": Stage(lambda: embed(self.W, maps, pooling=pooling), rows),
-            "distance": Stage(lambda: distances(z, model.mean, model.precision), rows),
+            "distance": Stage(lambda: distances(z, model.mean, model.precision, here=True), rows),
             "map": Stage(lambda: anomaly_maps(d, self.setting.size, SIGMA), rows),
         }
 

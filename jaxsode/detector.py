@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsode import checkpoint, format1, hosts
+from jaxsode import checkpoint, format1, hosts, kernels
 from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Whitener, weight
@@ -370,6 +370,7 @@ class Detector:
             m.pooling,
             m.align,
             are_shared(pictures),
+            kernels.is_here(self.mean, self.precision, pictures),
         )
 
     @set_aside
@@ -598,7 +599,8 @@ class Detector:
         for z, valid in embedded:
             if groups is not None and done + valid > len(groups):
                 raise ArgumentError(_GROUPS.format(len(groups), "more"))
-            distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights)
+            here = kernels.is_here(z, self.mean, whitener)
+            distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights, here)
             yield self._left_out_maps(distance, range(done, done + valid), judging)
             done += valid
         if groups is not None and done < len(groups):
@@ -715,7 +717,16 @@ class Detector:
     def _maps(self, maps: FeatureMaps, judging: jax.Array | None) -> jax.Array:
         m = self.method
         return _score(
-            self.W, self.mean, self.precision, maps, judging, self.size, m.sigma, m.pooling, m.align
+            self.W,
+            self.mean,
+            self.precision,
+            maps,
+            judging,
+            self.size,
+            m.sigma,
+            m.pooling,
+            m.align,
+            kernels.is_here(self.mean, self.precision, maps),
         )
 
     def _judging(self, ignored: Any) -> jax.Array | None:
@@ -838,7 +849,7 @@ def _lost(before: Any, after: Any, epsilon: jax.Array) -> jax.Array:
     return jnp.max(largest / (count.astype(largest.dtype) * epsilon)) * jnp.finfo(largest.dtype).eps
 
 
-@jax.jit(static_argnums=(5, 6, 7, 8))
+@jax.jit(static_argnums=(5, 6, 7, 8, 9))
 def _score(
     W: jax.Array,
     mean: jax.Array,
@@ -847,14 +858,15 @@ def _score(
     ignored: jax.Array | None,
     size: tuple[int, int],
     sigma: float,
-    pooling: int | tuple[int, ...] = 1,
-    align: str = "nearest",
+    pooling: int | tuple[int, ...],
+    align: str,
+    here: bool,
 ) -> jax.Array:
     z = embed(W, maps, pooling=pooling, align=align)
-    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
+    return anomaly_maps(distances(z, mean, precision, here=here), size, sigma, ignored)
 
 
-@jax.jit(static_argnums=(7, 8, 9, 10, 11))
+@jax.jit(static_argnums=(7, 8, 9, 10, 11, 12))
 def _score_pictures(
     backbone: Backbone,
     packed_kernels: Kernels | None,
@@ -868,17 +880,24 @@ def _score_pictures(
     pooling: int | tuple[int, ...],
     align: str,
     shared: bool,
+    here: bool,
 ) -> jax.Array:
     backbone = with_packed(backbone, packed_kernels)
     z = embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
-    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
+    return anomaly_maps(distances(z, mean, precision, here=here), size, sigma, ignored)
 
 
-@jax.jit
+@jax.jit(static_argnums=6)
 def _left_out(
-    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any, weights: Any
+    z: jax.Array,
+    mean: jax.Array,
+    count: jax.Array,
+    whitener: Whitener,
+    shrinkage: Any,
+    weights: Any,
+    here: bool,
 ) -> jax.Array:
-    inside = distances(z, mean, whitener)
+    inside = distances(z, mean, whitener, here=here)
     corrected = partial(leave_one_out.corrected, shrinkage=shrinkage)
     of_one = over_grid(lambda d: corrected(d, count))
     distance = jax.vmap(of_one)(inside)

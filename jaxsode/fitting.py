@@ -416,7 +416,7 @@ def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any 
     bad, first = (int(number) for number in _failed(transposed))
     if bad:
         raise NumericalError(_failure(bad, divmod(first, transposed.shape[1])))
-    return Whitener(transposed=transposed)
+    return Whitener(transposed=transposed, triangular=True)
 
 
 def _failure(bad: int, place: tuple[int, int] | None) -> str:

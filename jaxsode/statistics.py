@@ -255,7 +255,7 @@ def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:
         The name of its kind; its arrays by name that have the grid's rows as first axis; the others.
     """
     kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
-    if isinstance(state, Whitener) and _is_lower(state):
+    if isinstance(state, Whitener) and state.triangular:
         return "triangular", {"packed": _pack_lower(state)}, {}
     whole = _KINDS[kind][1]
     one = state.one if isinstance(state, Shared) else state
@@ -272,11 +272,11 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
         arrays: all of its arrays by name.
     """
     if kind == "triangular":
-        return Whitener(transposed=_unpack_lower(arrays["packed"]))
+        return Whitener(transposed=_unpack_lower(arrays["packed"]), triangular=True)
     if kind == "whitener":
-        return Whitener.of(**arrays)
+        return Whitener.of(arrays["matrix"])
     if kind == "shared":
-        return Shared(Whitener.of(**arrays))
+        return Shared(Whitener.of(arrays["matrix"]))
     return _KINDS[kind][0](**arrays)
 
 
@@ -289,17 +289,6 @@ def _pack_lower(whitener: Whitener) -> jax.Array:
 def _unpack_lower(packed: jax.Array) -> jax.Array:
     """Transposed."""
     return _by_columns(lambda packed: jnp.swapaxes(unpack_lower(packed), -1, -2), packed)
-
-
-def _is_lower(whitener: Whitener) -> bool:
-    """Whether half of it says all: eigenvectors are a square matrix too, where all of them are kept."""
-    k, m = whitener.transposed.shape[-2:]
-    return k == m and not bool(_above(whitener))
-
-
-@jax.jit
-def _above(whitener: Whitener) -> jax.Array:
-    return jnp.any(jnp.tril(whitener.transposed, -1) != 0)
 
 
 # By name: the class, and which of its arrays don't begin with the grid's rows.

@@ -29,14 +29,14 @@ def mahalanobis(
     return root(jnp.sum(white * white))
 
 
-def root(squared: Float[Array, ""]) -> Float[Array, ""]:
-    """√ of a squared distance.
+def root(squared: Float[Array, "..."]) -> Float[Array, "..."]:
+    """√ of squared distances.
 
     Args:
-        squared: () ≥ 0, or NaN.
+        squared: (…) ≥ 0, or NaN.
 
     Returns:
-        () NaN stays NaN. Its gradient at 0 is 0.
+        (…) NaN stays NaN. Its gradient at 0 is 0.
     """
     # √ has no derivative at 0; the inner `where` keeps its infinity out of the gradient. What is compared is
     # zero, so that NaN, which is neither zero nor above it, stays what it is.

@@ -5,7 +5,7 @@ half the numbers of P, and the distance can't come out imaginary. Factor once, a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -30,18 +30,21 @@ class Whitener:
         transposed: (k, m) Mᵀ, triangular with m = k, of C + εI; or rectangular, of some of C's eigenvectors.
             So that a vector runs along its rows: a processor adds whole rows faster than along one, and one
             picture's distances then take as long as it takes to read the matrices.
+        triangular: whether M is known to be lower triangular: then half of it says all.
     """
 
     transposed: Float[Array, "... k m"]
+    triangular: bool = field(default=False, metadata={"static": True})
 
     @classmethod
-    def of(cls, matrix: Float[Array, "... m k"]) -> "Whitener":
+    def of(cls, matrix: Float[Array, "... m k"], *, triangular: bool = False) -> "Whitener":
         """From M itself.
 
         Args:
             matrix: (m, k), or of a whole grid.
+            triangular: see `Whitener`; it is not checked.
         """
-        return cls(transposed=jnp.swapaxes(matrix, -1, -2))
+        return cls(transposed=jnp.swapaxes(matrix, -1, -2), triangular=triangular)
 
     @property
     def matrix(self) -> Float[Array, "... m k"]:
@@ -70,13 +73,17 @@ class Whitener:
         Returns:
             (N,) d ≥ 0.
         """
+        return root(self.squared_distances(z, mean))
+
+    def squared_distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
+        """d² of N vectors at once, see `distances`."""
         y = z - mean[None, :]
         if y.shape[0] == 1:
             # A product of matrices would pack M first, which takes longer than all else.
             white = jnp.sum(self.transposed * y[0][:, None], axis=0)[None]
         else:
             white = jnp.matmul(y, self.transposed, precision=jax.lax.Precision.HIGHEST)
-        return jax.vmap(root)(jnp.sum(white * white, axis=1))
+        return jnp.sum(white * white, axis=1)
 
 
 def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
@@ -89,7 +96,7 @@ def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
     Returns:
         The whitener, NaN where C + εI is not positive definite.
     """
-    return Whitener.of(whitener(moments_.covariance(moments), epsilon))
+    return Whitener.of(whitener(moments_.covariance(moments), epsilon), triangular=True)
 
 
 def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whitener:
@@ -102,7 +109,7 @@ def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whiten
     Returns:
         The whitener, one for all; NaN where C + εI is not positive definite.
     """
-    return Whitener.of(whitener(pooled.covariance(state), epsilon))
+    return Whitener.of(whitener(pooled.covariance(state), epsilon), triangular=True)
 
 
 def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""]) -> Float[Array, "k k"]:

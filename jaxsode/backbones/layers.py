@@ -15,33 +15,8 @@ from jaxsode import kernels
 from jaxsode.backbones.protocol import Normalisation
 
 Padding = int | Literal["SAME"]
-
-
-def conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int = 1,
-    padding: Padding = 0,
-    groups: int = 1,
-    precision: jax.lax.PrecisionLike = None,
-) -> jax.Array:
-    """Cross-correlation of feature maps with a kernel; the one place where a convolution is computed.
-
-    Args:
-        x: (N, H, W, C).
-        kernel: (rows, columns, C / groups, C'), of x's dtype.
-        stride: of rows and columns alike, ≥ 1.
-        padding: zeros on every side (PyTorch's way; incomplete windows at the far edges are dropped), or
-            "SAME": TensorFlow's, ⌈H / stride⌉ rows, padded by the lesser half before and the greater after.
-        groups: number of groups of channels; C makes it depthwise.
-        precision: of products on accelerators; None is JAX's default, which the caller sets.
-
-    Returns:
-        (N, H', W', C').
-    """
-    zeros = _zeros_around(x.shape[1:3], kernel.shape[:2], stride, padding)
-    return kernels.conv2d(x, kernel, stride=stride, padding=zeros, groups=groups, precision=precision)
+"""Zeros on every side (PyTorch's way; incomplete windows at the far edges are dropped), or "SAME":
+TensorFlow's way, ⌈H / stride⌉ rows, padded by the lesser half before and the greater after."""
 
 
 def _zeros_around(
@@ -75,7 +50,9 @@ class Conv(nnx.Module):
         Args:
             channels, out_channels: C and C'.
             size: rows and columns of the kernel.
-            stride, padding, groups: see `conv2d`; padding None is size // 2.
+            stride: of rows and columns alike, ≥ 1.
+            padding: see `Padding`; None is size // 2.
+            groups: number of groups of channels; C makes it depthwise.
             gain: 2 (He et al. 2015) keeps the power of features through a ReLU, 1 where none follows; less at
                 the end of a residual branch, or the power doubles with every block.
             dtype: of the computation.
@@ -99,7 +76,7 @@ class Conv(nnx.Module):
         )
 
     def pooled(self, x: jax.Array) -> jax.Array:
-        """`max_pool` of it with a ReLU, without groups: x (N, H, W, C) → (N, ⌈H'/2⌉, ⌈W'/2⌉, C')."""
+        """Largest of 3 × 3 at stride 2 after a ReLU; no groups. (N, H, W, C) → (N, ⌈H'/2⌉, ⌈W'/2⌉, C')."""
         return kernels.conv2d_max_pool3x3(*self._operands(x), **self._options(x.shape[1:3]))
 
     def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -128,11 +105,6 @@ def _precision(dtype: np.dtype) -> jax.lax.PrecisionLike:
     """float32 in full, unless `jax.default_matmul_precision` is set: accelerators would cut it short."""
     given = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return None if given or dtype != jnp.float32 else jax.lax.Precision.HIGHEST
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """Largest of 3 × 3 at stride 2, one row and column of −∞ around: (N, H, W, C) → (N, ⌈H/2⌉, ⌈W/2⌉, C)."""
-    return kernels.max_pool3x3(x)
 
 
 def normalise(pictures: jax.Array, normalisation: Normalisation) -> jax.Array:

@@ -6,6 +6,7 @@ traced. Needs jax alone, and knows nothing of the paper; with llvmlite, `native`
 
 from jaxsode.kernels.cholesky import inverse_cholesky
 from jaxsode.kernels.convolution import conv2d, conv2d_max_pool3x3
+from jaxsode.kernels.distances import squared_distances
 from jaxsode.kernels.moments import update_moments
 from jaxsode.kernels.native import Packed, is_here, pack
 from jaxsode.kernels.outer_products import sum_of_outer_products
@@ -23,6 +24,7 @@ __all__ = [
     "max_pool3x3",
     "pack",
     "plain",
+    "squared_distances",
     "sum_of_outer_products",
     "update_moments",
 ]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsode.backbones.layers import Conv, conv2d, max_pool, normalise
+from jaxsode.backbones.layers import Conv, normalise
 from jaxsode.backbones.protocol import IMAGENET
+from jaxsode.kernels import max_pool3x3
 
 
 def looped_conv(x, kernel, stride, padding, groups):
@@ -44,16 +45,17 @@ def looped_conv(x, kernel, stride, padding, groups):
     groups=st.sampled_from([1, 2, 4]),
     seed=st.integers(0, 99),
 )
-def test_conv2d_agrees_with_loops(height, width, size, stride, same, groups, seed):
+def test_conv_agrees_with_loops(height, width, size, stride, same, groups, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((2, height, width, 4), dtype=np.float32)
-    kernel = rng.standard_normal((size, size, 4 // groups, 8), dtype=np.float32)
     padding = "SAME" if same else size // 2
+    conv = Conv(4, 8, size, stride=stride, padding=padding, groups=groups, dtype=jnp.float32, rng=rng)
 
-    options = {"stride": stride, "padding": padding, "groups": groups, "precision": "highest"}
-    ours = conv2d(jnp.asarray(x), jnp.asarray(kernel), **options)
+    ours = conv(jnp.asarray(x))
 
-    np.testing.assert_allclose(ours, looped_conv(x, kernel, stride, padding, groups), rtol=1e-4, atol=1e-4)
+    kernel, bias = np.asarray(conv.kernel[...]), np.asarray(conv.bias[...])
+    expected = looped_conv(x, kernel, stride, padding, groups) + bias
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_conv_adds_its_bias_and_keeps_its_parameters_in_float32():
@@ -79,7 +81,7 @@ def test_max_pool_is_the_largest_of_each_window_inside_the_map(height, width, dt
     # all negative, so that padding with anything but −∞ would show
     x = jnp.array(-1 - np.random.default_rng(0).random((2, height, width, 3)), dtype)
 
-    ours = max_pool(x)
+    ours = max_pool3x3(x)
 
     assert ours.dtype == dtype
     assert ours.shape == (2, (height + 1) // 2, (width + 1) // 2, 3)

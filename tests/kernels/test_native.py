@@ -2,7 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxsode import fitting, kernels
+from jaxsode import Detector, Method, fitting, kernels, scoring
 from jaxsode.algebra import moments
+from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones import packing
 from jaxsode.backbones.layers import Conv
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
 from jaxsode.kernels import native
 from jaxsode.kernels.native import code as code_module
+from jaxsode.kernels.native import convolution
 from jaxsode.statistics import MOMENTS
 
 pytest.importorskip("llvmlite")
@@ -101,6 +103,24 @@ def test_agrees_with_the_definition(code, shape, window, stride, around, added, 
     got = jax.jit(lambda *operands: native.conv2d(*operands, **options))(x, packed, bias, shortcut)
     wanted = _referee(x, kernel, bias, shortcut, stride, padding, relu)
     assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3, 5, 16), (1, 16, 16, 80), (2, 21, 38, 144)])
+def test_large_kernels_are_transformed_as_they_are_needed(code, shape, added, monkeypatch):
+    """In parts of their channels, for blocks of tiles that don't divide, each tile summed once."""
+    monkeypatch.setattr(convolution, "TRANSFORMED", 0)
+    rng = np.random.default_rng(0)
+    channels = 2 * code.target.panel
+    x, kernel, bias = _drawn(rng, *shape), _drawn(rng, 3, 3, shape[3], channels), _drawn(rng, channels)
+    shortcut = _drawn(rng, *shape[:3], channels) if added else None
+    options = {"stride": 1, "padding": ((1, 1), (1, 1))}
+    packed = native.pack(kernel, groups=1, **options)
+    assert packed.winograd
+    assert packed.panels.size == kernel.size
+    got = jax.jit(lambda *operands: native.conv2d(*operands, relu=True, **options))(x, packed, bias, shortcut)
+    wanted = _referee(x, kernel, bias, shortcut, 1, options["padding"], relu=True)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
@@ -213,6 +233,50 @@ def test_moments_are_those_of_all_vectors_that_count(code, shape, k):
     scatter = np.einsum("hwni,hwnj->hwij", deviation, deviation)
     np.testing.assert_allclose(state.scatter, scatter, rtol=0, atol=3e-6 * scatter.max())
     np.testing.assert_array_equal(state.scatter, jnp.swapaxes(state.scatter, -1, -2))
+
+
+@pytest.mark.parametrize("pictures", [1, 3, 33])
+@pytest.mark.parametrize("extra", [0, 1, 18, 32, 68])
+def test_distances_are_the_definition(code, extra, pictures):
+    rng = np.random.default_rng(extra)
+    k = code.target.panel + extra
+    z, mean = _drawn(rng, pictures, 3, 7, k), _drawn(rng, 3, 7, k)
+    M = np.tril(_drawn(rng, 3, 7, k, k))
+    z[-1, 1, 2, k // 2] = np.nan
+    got = native.squared_distances(*map(jnp.asarray, (z, mean, np.swapaxes(M, -1, -2))))
+    white = np.einsum("hwij,nhwj->nhwi", M.astype(np.float64), z.astype(np.float64) - mean)
+    assert np.isnan(np.asarray(got)).sum() == 1
+    np.testing.assert_allclose(got, (white**2).sum(-1), rtol=1e-5)
+
+
+def test_a_detector_scores_the_same_with_it(code):
+    """Only where it is known to be triangular: eigenvectors may be as many as there are features."""
+    k = code.target.panel + 5
+    train, test = (
+        np.random.default_rng(i).integers(0, 256, (n, 32, 48, 3), np.uint8) for i, n in ((0, 6), (1, 2))
+    )
+    detector = Detector.fit([train], create("resnet18", layers=(1,)), Method(k=k, epsilon=0.1))
+    z = jnp.asarray(_drawn(np.random.default_rng(2), 2, *detector.mean.shape))
+    text = str(jax.make_jaxpr(partial(scoring.distances, here=True))(z, detector.mean, detector.precision))
+    assert "jaxsode_distances" in text
+    given = dataclasses.replace(detector.precision, triangular=False)
+    text = str(jax.make_jaxpr(partial(scoring.distances, here=True))(z, detector.mean, given))
+    assert "jaxsode_distances" not in text
+    got = detector.anomaly_map(test), detector.leave_one_out([train])
+    with kernels.plain():
+        wanted = detector.anomaly_map(test), detector.leave_one_out([train])
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * float(np.max(other)))
+
+
+def test_distances_can_still_be_differentiated(code):
+    k = code.target.panel
+    M = Whitener.of(jnp.broadcast_to(jnp.tril(jnp.ones((k, k))), (1, 2, k, k)), triangular=True)
+    z, mean = jnp.ones((1, 1, 2, k)), jnp.zeros((1, 2, k))
+    slope = jax.grad(lambda z: scoring.distances(z, mean, M).sum())(z)
+    white = M.matrix[0, 0] @ np.ones(k)
+    wanted = M.matrix[0, 0].T @ white / np.linalg.norm(white)
+    np.testing.assert_allclose(slope[0, 0, 0], wanted, rtol=1e-5)
 
 
 def test_a_fit_takes_it(code):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsode.backbones.layers import conv2d
 from jaxsode.backbones.registry import create
 from jaxsode.kernels import convolution, winograd
 from jaxsode.kernels.winograd import winograd_conv3x3
+
+AROUND = ((1, 1), (1, 1))
 
 
 def _inputs(n, height, width, channels, out_channels):
@@ -73,25 +74,23 @@ def test_under_vmap():
     np.testing.assert_allclose(mapped.reshape(x.shape), winograd_conv3x3(x, kernel), rtol=1e-4, atol=1e-4)
 
 
-def _text(x, kernel, platform, **options):
-    lowered = (
-        jax.jit(lambda x, k: conv2d(x, k, **options)).trace(x, kernel).lower(lowering_platforms=(platform,))
-    )
-    return lowered.as_text()
+def _text(x, kernel, platform, *, stride=1, padding=AROUND, groups=1):
+    convolve = jax.jit(partial(convolution.conv2d, stride=stride, padding=padding, groups=groups))
+    return convolve.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_only_where_it_wins():
     x, kernel = _inputs(2, 16, 14, 64, 64)
-    assert "stablehlo.convolution" not in _text(x, kernel, "cpu", padding=1)
-    assert "stablehlo.convolution" in _text(x, kernel, "cuda", padding=1)
-    assert "stablehlo.convolution" in _text(x, kernel, "tpu", padding=1)
-    assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=1, stride=2)
-    assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=0)
-    assert "stablehlo.convolution" in _text(x, kernel[:, :, :32], "cpu", padding=1, groups=2)
-    assert "stablehlo.convolution" in _text(x[..., :8], kernel[:, :, :8], "cpu", padding=1)
-    assert "stablehlo.convolution" in _text(x[:, :4, :8], kernel, "cpu", padding=1)
+    assert "stablehlo.convolution" not in _text(x, kernel, "cpu")
+    assert "stablehlo.convolution" in _text(x, kernel, "cuda")
+    assert "stablehlo.convolution" in _text(x, kernel, "tpu")
+    assert "stablehlo.convolution" in _text(x, kernel, "cpu", stride=2)
+    assert "stablehlo.convolution" in _text(x, kernel, "cpu", padding=((0, 0), (0, 0)))
+    assert "stablehlo.convolution" in _text(x, kernel[:, :, :32], "cpu", groups=2)
+    assert "stablehlo.convolution" in _text(x[..., :8], kernel[:, :, :8], "cpu")
+    assert "stablehlo.convolution" in _text(x[:, :4, :8], kernel, "cpu")
     half = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
-    assert "stablehlo.convolution" in _text(*half, "cpu", padding=1)
+    assert "stablehlo.convolution" in _text(*half, "cpu")
 
 
 def test_a_whole_backbone_agrees_with_plain_convolutions(monkeypatch):
@@ -108,9 +107,8 @@ def test_an_exported_program_runs_for_any_number_of_pictures():
     x, kernel = _inputs(3, 18, 14, 64, 64)
     (count,) = jax.export.symbolic_shape("n")
     shape = jax.ShapeDtypeStruct((count, *x.shape[1:]), jnp.float32)
-    exported = jax.export.export(jax.jit(partial(conv2d, padding=1)), platforms=("cpu", "cuda"))(
-        shape, kernel
-    )
+    convolve = jax.jit(partial(convolution.conv2d, stride=1, padding=AROUND, groups=1))
+    exported = jax.export.export(convolve, platforms=("cpu", "cuda"))(shape, kernel)
     assert "stablehlo.convolution" in exported.mlir_module()
     assert "stablehlo.dot_general" in exported.mlir_module()
     expected = _direct(x, kernel)

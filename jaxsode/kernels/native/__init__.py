@@ -10,6 +10,7 @@ from jaxsode.kernels.native.code import cores, is_here, keep_in, ready, varies
 from jaxsode.kernels.native.convolution import Packed, conv2d, conv2d_max_pool3x3, has_code, pack
 from jaxsode.kernels.native.factorisation import inverse_cholesky
 from jaxsode.kernels.native.gathering import update_moments
+from jaxsode.kernels.native.whitening import measures, squared_distances
 
 __all__ = [
     "Packed",
@@ -20,8 +21,10 @@ __all__ = [
     "inverse_cholesky",
     "is_here",
     "keep_in",
+    "measures",
     "pack",
     "ready",
+    "squared_distances",
     "update_moments",
     "varies",
 ]

@@ -16,12 +16,13 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from jaxsode.kernels import toom_cook
-from jaxsode.kernels.native import calls, cholesky, direct, moments, product, winograd
+from jaxsode.kernels.native import calls, cholesky, direct, distances, moments, product, winograd
 from jaxsode.kernels.native.target import Target
 
 _CALLS = {
     "direct": (partial(direct.emit_direct, shortcut=False), 4, direct.NUMBERS, 1),
     "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5, direct.NUMBERS, 1),
+    "distances": (distances.emit_distances, 4, distances.NUMBERS, 1),
     "moments": (moments.emit_moments, 7, moments.NUMBERS, 3),
     "inverse_cholesky": (cholesky.emit_inverse_cholesky, 2, cholesky.NUMBERS, 1),
     "pooled": (direct.emit_pooled, 4, direct.NUMBERS, 1),

@@ -18,10 +18,9 @@ NUMBERS = ("tasks", "workers", "k", "padded", "matrices", "count", "working")
 `working` floats that a worker has."""
 
 
-def working(k: int, panel: int) -> int:
+def working(k: int, target: Target) -> int:
     """Floats that a worker needs: for A, Lᵀ, L⁻¹ and −Lᵀ, for two blocks and one of float64."""
-    padded = -(-k // panel) * panel
-    return 4 * k * padded + 4 * panel * panel
+    return 4 * k * target.padded(k) + 4 * target.panel**2
 
 
 def emit_inverse_cholesky(module: ir.Module, target: Target, product: Value) -> Value:
@@ -65,7 +64,8 @@ def emit_inverse_cholesky(module: ir.Module, target: Target, product: Value) -> 
             added = NULL if other is NULL else e.at(other, place)
             e.build.call(product, [
                 e.least(chunk, e.minus(rows, first)), e.at(a, e.times(first, a_row)), a_row, a_column, b,
-                e.at(out, place), whole(width), whole(1), whole(0), inner, NULL, added, whole(0),
+                whole(width), e.at(out, place), whole(width), whole(1), whole(0), inner,
+                NULL, added, whole(0),
             ])  # fmt: skip
 
     by_rows, by_columns = (width, 1), (1, width)

@@ -9,13 +9,18 @@ import numpy as np
 
 from jaxsode._typing import Array, Float
 from jaxsode.kernels.native import code
-from jaxsode.kernels.toom_cook import TILE, WINDOW, G
+from jaxsode.kernels.toom_cook import TAPS, TILE, WINDOW, G
 
 ROWS = 4
 """Of the result that a task of the direct form makes. Their inputs stay in the cache for all channels."""
 BLOCK = 28
 """Tiles that a task of Winograd's form makes at most: with 64 channels its transformed inputs and products
 take half a megabyte."""
+DEPTH = 64
+"""Channels for which a panel of kernels is transformed at once, at most: the cache holds what comes of it."""
+TRANSFORMED = 2**20
+"""Numbers of a transformed kernel, at most, that is kept: of a larger one it takes longer to come from memory
+than to make."""
 
 
 @jax.tree_util.register_dataclass
@@ -26,7 +31,7 @@ class Packed:
     Attributes:
         panels: the numbers.
         window: rows and columns of the kernel.
-        winograd: whether it is transformed.
+        winograd: whether Winograd's form takes it.
     """
 
     panels: jax.Array
@@ -42,8 +47,7 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
         stride, padding, groups: see `jaxsode.kernels.conv2d`.
 
     Returns:
-        The kernel, of four times as many numbers where it is 3 × 3 at stride 1; None where there is no code
-        for it.
+        The kernel; None where there is no code for it.
     """
     machine = code.ready()
     rows, columns, channels, out_channels = kernel.shape
@@ -51,12 +55,12 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
         return None
     panel = machine.target.panel
     same3x3 = (rows, columns, stride, padding) == (3, 3, 1, ((1, 1), (1, 1)))
-    if same3x3 and channels % machine.target.lanes == 0:
-        both = np.einsum("pi,qj->pqij", G, G).reshape(WINDOW**2, 9).astype(np.float32)
-        kernel = (both @ kernel.reshape(9, -1)).reshape(WINDOW**2, channels, out_channels // panel, panel)
-        return Packed(jnp.asarray(kernel.transpose(0, 2, 1, 3)), (rows, columns), winograd=True)
+    winograd = same3x3 and channels % machine.target.lanes == 0
+    if winograd and WINDOW**2 * channels * out_channels <= TRANSFORMED:
+        both = np.einsum("pi,qj->pqij", G, G).reshape(WINDOW**2, TAPS**2).astype(np.float32)
+        kernel = both @ kernel.reshape(TAPS**2, -1)
     kernel = kernel.reshape(-1, out_channels // panel, panel).transpose(1, 0, 2)
-    return Packed(jnp.asarray(kernel), (rows, columns), winograd=False)
+    return Packed(jnp.asarray(kernel), (rows, columns), winograd)
 
 
 def has_code(x: Array, packed: Packed | None, *, stride: int, padding: Any) -> bool:
@@ -151,7 +155,10 @@ def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, rel
     out_channels = bias.shape[0]
     tile_rows, tile_columns = -(-H // TILE), -(-W // TILE)
     tiles = N * tile_rows * tile_columns
-    panels, cores = packed.panels.shape[1], code.cores()
+    target = code.ready().target
+    panels, cores = packed.panels.shape[0], code.cores()
+    transformed = packed.panels.shape[1] == WINDOW**2 * C
+    depth = C if transformed else min(C, DEPTH)
     # As many tasks for each core. Few tiles are one block, and each core takes some of the channels: then no
     # two of them read the same part of the kernel, which is most of what there is to read.
     blocks = 1 if tiles <= 2 * BLOCK else -(-tiles // (BLOCK * cores)) * cores
@@ -171,8 +178,10 @@ def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, rel
         "block": block,
         "groups": groups,
         "panels": panels // groups,
+        "transformed": int(transformed),
+        "depth": depth,
         "relu": int(relu),
-        "working": winograd.working(block, C, out_channels // groups),
+        "working": winograd.working(block, C, out_channels // groups, depth, target),
     }
     return _call("winograd", numbers, x, packed, bias, shortcut, (N, H, W, out_channels))
 

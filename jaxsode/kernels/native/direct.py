@@ -146,6 +146,7 @@ def emit_rows(
         other = NULL if other is NULL else e.at(other, place)
         source = e.at(working, e.times(r, n["stride"], row), e.times(pixel, step))
         e.build.call(product, [
-            pixels, source, step, whole(1), e.at(panels, e.times(panel, size)), e.at(made, place),
-            n["out_channels"], n["window_rows"], row, inner, e.at(bias, channel), other, n["relu"],
+            pixels, source, step, whole(1), e.at(panels, e.times(panel, size)), whole(target.panel),
+            e.at(made, place), n["out_channels"], n["window_rows"], row, inner, e.at(bias, channel), other,
+            n["relu"],
         ])  # fmt: skip

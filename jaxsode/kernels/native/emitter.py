@@ -97,11 +97,11 @@ class Emitter:
         """Writes a vector or a number."""
         self.build.store(value, pointer, align=4)
 
-    def splat(self, number: Value | float) -> Value:
-        """A vector of one number."""
+    def splat(self, number: Value | float, of: Any = None) -> Value:
+        """A vector of one number; of another type than the function's, if one is given."""
         if isinstance(number, (int, float)):
             return ir.Constant(self.vector, [float(number)] * self.lanes)
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        undefined = ir.Constant(self.vector if of is None else ir.VectorType(of, self.lanes), ir.Undefined)
         one = self.build.insert_element(undefined, number, ir.Constant(INT32, 0))
         lanes = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
         return self.build.shuffle_vector(one, undefined, lanes)

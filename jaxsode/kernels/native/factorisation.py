@@ -12,14 +12,14 @@ def inverse_cholesky(A: Float[Array, "B k k"]) -> Float[Array, "B k k"]:
     from jaxsode.kernels.native import cholesky
 
     count, k = A.shape[:2]
-    panel = code.ready().target.panel
+    target = code.ready().target
     matrices = max(1, min(MATRICES, count // 16))
     numbers = {
         "tasks": -(-count // matrices),
         "k": k,
-        "padded": -(-k // panel) * panel,
+        "padded": target.padded(k),
         "matrices": matrices,
         "count": count,
-        "working": cholesky.working(k, panel),
+        "working": cholesky.working(k, target),
     }
     return code.call("inverse_cholesky", numbers, (A,), [A.shape])[0]

@@ -28,16 +28,16 @@ def update_moments(
 
     count, origin, offset, scatter = state
     H, W, N, k = z.shape
-    panel = code.ready().target.panel
+    target = code.ready().target
     locations = max(1, min(LOCATIONS, H * W // 16))
     numbers = {
         "tasks": -(-H * W // locations),
         "k": k,
-        "padded": -(-k // panel) * panel,
+        "padded": target.padded(k),
         "rows": N,
         "locations": locations,
         "count": H * W,
-        "working": moments.working(k, N, panel),
+        "working": moments.working(k, N, target),
     }
     operands = z, where.astype(jnp.float32), count, origin, offset, scatter
     shapes = origin.shape, offset.shape, scatter.shape

@@ -17,10 +17,9 @@ NUMBERS = ("tasks", "workers", "k", "padded", "rows", "locations", "count", "wor
 `locations` of `count` are a task's; `working` floats that a worker has."""
 
 
-def working(k: int, rows: int, panel: int) -> int:
+def working(k: int, rows: int, target: Target) -> int:
     """Floats that a worker needs: for the vectors twice, two more of them, and one panel of the scatter."""
-    padded = -(-k // panel) * panel
-    return 2 * (rows + 2) * padded + 2 * padded + k * panel
+    return (2 * (rows + 2) + 2) * target.padded(k) + k * target.panel
 
 
 def emit_moments(module: ir.Module, target: Target, product: Value) -> Value:
@@ -124,7 +123,7 @@ def emit_moments(module: ir.Module, target: Target, product: Value) -> Value:
                 at = e.at(out, e.times(first, step))
                 b.call(product, [
                     e.least(chunk, e.minus(k, first)), e.at(signed, first), whole(1), padded, panel,
-                    at, step, whole(1), whole(0), every, NULL, at, whole(0),
+                    whole(width), at, step, whole(1), whole(0), every, NULL, at, whole(0),
                 ])  # fmt: skip
             with b.if_then(b.not_(whole_panel)), e.loop(k) as i:
                 e.fill(e.at(scatter, e.times(i, k), column), e.at(block, e.times(i, width)), columns)

@@ -13,13 +13,13 @@ def emit_products(module: ir.Module, target: Target) -> Value:
     """Emits, for each number of pixels up to the target's, a sum over rows of products; and what chooses.
 
     Returns:
-        product(pixels, a, a_pixel, a_step, panel, out, out_pixel, rows, a_row, inner, bias, other, relu): of
-        pixel p and each channel of a panel, the sum over r < rows and i < inner of
-        a[r · a_row + p · a_pixel + i · a_step] times the panel's [r, i, channel]; plus bias[channel] and
-        other[p · out_pixel + channel], where these are not null; negative ones to 0 where relu isn't 0.
-        Written to out[p · out_pixel + channel].
+        product(pixels, a, a_pixel, a_step, panel, panel_step, out, out_pixel, rows, a_row, inner, bias,
+        other, relu): of pixel p and each channel of a panel, the sum over r < rows and i < inner of
+        a[r · a_row + p · a_pixel + i · a_step] times panel[(r · inner + i) · panel_step + channel]; plus
+        bias[channel] and other[p · out_pixel + channel], where these are not null; negative ones to 0 where
+        relu isn't 0. Written to out[p · out_pixel + channel].
     """
-    kinds = [POINTER, INT64, INT64, POINTER, POINTER, *[INT64] * 4, POINTER, POINTER, INT64]
+    kinds = [POINTER, INT64, INT64, POINTER, INT64, POINTER, *[INT64] * 4, POINTER, POINTER, INT64]
     each = {pixels: _emit_product(module, target, pixels, kinds) for pixels in range(1, target.pixels + 1)}
     e = Emitter(module, "product", [INT64, *kinds])
     pixels, *rest = e.arguments
@@ -39,7 +39,7 @@ def emit_products(module: ir.Module, target: Target) -> Value:
 def _emit_product(module: ir.Module, target: Target, pixels: int, kinds: Sequence[Any]) -> Value:
     e = Emitter(module, f"product{pixels}", kinds, lanes=target.lanes)
     b = e.build
-    a, a_pixel, a_step, panel, out, out_pixel, rows, a_row, inner, bias, other, relu = e.arguments
+    a, a_pixel, a_step, panel, panel_step, out, out_pixel, rows, a_row, inner, bias, other, relu = e.arguments
     vectors = range(target.vectors)
     sums = [[e.local(e.splat(0.0)) for _ in vectors] for _ in range(pixels)]
     weights = e.local(panel)
@@ -51,7 +51,7 @@ def _emit_product(module: ir.Module, target: Target, pixels: int, kinds: Sequenc
         with e.loop(inner):
             place = e.get(weights)
             loaded = [e.load(e.at(place, e.lanes * v)) for v in vectors]
-            b.store(e.at(place, target.panel), weights)
+            b.store(e.at(place, panel_step), weights)
             places = [e.get(first) for first in firsts]
             for p in range(pixels):
                 number = e.splat(e.load(e.at(places[p // 3], *offsets[p % 3]), FLOAT))

@@ -29,6 +29,10 @@ class Target:
         """Channels of a panel."""
         return self.lanes * self.vectors
 
+    def padded(self, channels: int) -> int:
+        """So many channels up to whole panels."""
+        return -(-channels // self.panel) * self.panel
+
 
 def here() -> Target | None:
     """This machine; None where it has no multiply-add of vectors, or its system isn't one that is known."""

@@ -6,21 +6,23 @@ from llvmlite import ir
 from jaxsode.kernels.native.calls import TASK, numbers_of, operands_of
 from jaxsode.kernels.native.emitter import NULL, Emitter, Value, whole
 from jaxsode.kernels.native.target import Target
-from jaxsode.kernels.toom_cook import TILE, WINDOW, A, B
+from jaxsode.kernels.toom_cook import TAPS, TILE, WINDOW, A, B, G
 
 NUMBERS = (
     "tasks", "workers", "height", "width", "channels", "out_channels", "tile_rows", "tile_columns", "tiles",
-    "block", "groups", "panels", "relu", "working",
+    "block", "groups", "panels", "transformed", "depth", "relu",
+    "working",
 )  # fmt: skip
 """What a call's numbers are, in order: `tiles` of all pictures; `block` of them, times one of `groups` of
-`panels` of output channels, is a task; `working` floats that a worker has."""
+`panels` of output channels, is a task; kernels are `transformed` already or are here, for `depth` channels at
+once, which are all where they are already; `working` floats that a worker has."""
 
 _POINTS = WINDOW**2
 
 
-def working(block: int, channels: int, out_channels: int) -> int:
+def working(block: int, channels: int, out_channels: int, depth: int, target: Target) -> int:
     """Floats that a worker needs, for a block of tiles and a group's output channels."""
-    return _POINTS * (channels + block * (channels + out_channels))
+    return _POINTS * (channels + block * (channels + out_channels) + (depth + 1) * target.panel)
 
 
 def emit_winograd(module: ir.Module, target: Target, product: Value, *, shortcut: bool) -> Value:
@@ -41,6 +43,7 @@ def emit_winograd(module: ir.Module, target: Target, product: Value, *, shortcut
     patch = e.at(patch, e.times(worker, n["working"]))
     inputs = e.at(patch, e.times(n["channels"], _POINTS))
     outputs = e.at(inputs, e.times(n["block"], n["channels"], _POINTS))
+    kernel = e.at(outputs, e.times(n["block"], group_channels, _POINTS))
     first = e.times(block, n["block"])
     tiles = e.least(n["block"], b.sub(n["tiles"], first))
     per_picture = e.times(n["tile_rows"], n["tile_columns"])
@@ -72,19 +75,37 @@ def emit_winograd(module: ir.Module, target: Target, product: Value, *, shortcut
     size = e.times(n["channels"], target.panel)
     chunks = e.over(tiles, target.pixels)
     pixels = e.over(tiles, chunks)
-    all_panels = e.times(n["groups"], n["panels"])
-    with e.loop(whole(_POINTS)) as point:
-        a, out = e.at(inputs, e.times(point, into)), e.at(outputs, e.times(point, out_of))
-        with e.loop(n["panels"]) as p:
-            panel = e.plus(e.times(point, all_panels), e.times(group, n["panels"]), p)
-            panel = e.at(panels, e.times(panel, size))
+    given = b.icmp_signed("!=", n["transformed"], whole(0))
+    # Rows of points would be as far from each other as the cache's sets are, but for the one row more.
+    spaced = b.select(given, size, e.times(e.plus(n["depth"], 1), target.panel))
+    of_panel = b.select(given, e.times(size, _POINTS), e.times(size, TAPS**2))
+    with e.loop(n["panels"]) as p, e.loop(e.over(n["channels"], n["depth"])) as part:
+        channel = e.times(part, n["depth"])
+        depth = e.least(n["depth"], e.minus(n["channels"], channel))
+        panel = e.at(panels, e.times(e.plus(e.times(group, n["panels"]), p), of_panel))
+        panel = e.at(panel, e.times(channel, target.panel))
+        points = b.select(given, panel, kernel)
+        with b.if_then(b.not_(given)), e.loop(e.times(depth, target.panel), step=e.lanes) as c:
+            taps = [
+                [e.load(e.at(panel, e.times(size, TAPS * i + j), c)) for j in range(TAPS)]
+                for i in range(TAPS)
+            ]
+            columns = [_of_taps(e, [taps[i][j] for i in range(TAPS)]) for j in range(TAPS)]
+            for i in range(WINDOW):
+                for j, value in enumerate(_of_taps(e, [columns[tap][i] for tap in range(TAPS)])):
+                    e.store(value, e.at(kernel, e.times(spaced, WINDOW * i + j), c))
+        first_part = b.icmp_signed("==", part, whole(0))
+        with e.loop(whole(_POINTS)) as point:
+            a = e.at(inputs, e.times(point, into), channel)
+            out = e.at(outputs, e.times(point, out_of), e.times(p, target.panel))
             with e.loop(chunks) as chunk:
-                # The last one is moved back where they don't divide: what overlaps is computed twice.
-                tile = e.least(e.times(chunk, pixels), b.sub(tiles, pixels))
+                tile = e.times(chunk, pixels)
+                made = e.at(out, e.times(tile, group_channels))
                 b.call(product, [
-                    pixels, e.at(a, e.times(tile, n["channels"])), n["channels"], whole(1), panel,
-                    e.at(out, e.times(tile, group_channels), e.times(p, target.panel)), group_channels,
-                    whole(1), whole(0), n["channels"], NULL, NULL, whole(0),
+                    e.least(pixels, b.sub(tiles, tile)), e.at(a, e.times(tile, n["channels"])),
+                    n["channels"], whole(1), e.at(points, e.times(point, spaced)), whole(target.panel), made,
+                    group_channels, whole(1), whole(0), depth, NULL,
+                    b.select(first_part, NULL, made), whole(0),
                 ])  # fmt: skip
 
     first_channel = e.times(group, group_channels)
@@ -147,6 +168,15 @@ def _into_points(e: Emitter, x: list[Value]) -> list[Value]:
         even, odd = (_sum(e, B[i], x, range(start, WINDOW, 2)) for start in (0, 1))
         made += [e.build.fadd(even, odd), e.build.fsub(even, odd)]
     return [first, *made, last]
+
+
+def _of_taps(e: Emitter, g: list[Value]) -> list[Value]:
+    """Gg. The rows of points p and −p have the same terms, the middle one with another sign."""
+    made = [_sum(e, G[0], g, range(TAPS))]
+    for i in range(1, WINDOW - 1, 2):
+        even, odd = (_sum(e, G[i], g, range(start, TAPS, 2)) for start in (0, 1))
+        made += [e.build.fadd(even, odd), e.build.fsub(even, odd)]
+    return [*made, _sum(e, G[-1], g, range(TAPS))]
 
 
 def _out_of_points(e: Emitter, z: list[Value]) -> list[Value]:
