@@ -357,21 +357,21 @@ class Detector:
         """
         self, m = self._relaxed(), self.method
         pictures = self._checked(pictures)
-        return _score_pictures(
-            self.backbone,
-            packed(self.backbone, self.W, self.mean, self.precision, pictures),
-            self.W,
-            self.mean,
-            self.precision,
-            pictures,
-            self._judging(ignored),
-            self.size,
-            m.sigma,
-            m.pooling,
-            m.align,
-            are_shared(pictures),
-            kernels.is_here(self.mean, self.precision, pictures),
-        )
+        with kernels.evaluated(self.backbone, self.W, self.mean, self.precision, pictures):
+            return _score_pictures(
+                self.backbone,
+                packed(self.backbone, self.W, self.mean, self.precision, pictures),
+                self.W,
+                self.mean,
+                self.precision,
+                pictures,
+                self._judging(ignored),
+                self.size,
+                m.sigma,
+                m.pooling,
+                m.align,
+                are_shared(pictures),
+            )
 
     @set_aside
     def anomaly_map_of_features(
@@ -599,8 +599,8 @@ class Detector:
         for z, valid in embedded:
             if groups is not None and done + valid > len(groups):
                 raise ArgumentError(_GROUPS.format(len(groups), "more"))
-            here = kernels.is_here(z, self.mean, whitener)
-            distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights, here)
+            with kernels.evaluated(z, self.mean, whitener):
+                distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights)
             yield self._left_out_maps(distance, range(done, done + valid), judging)
             done += valid
         if groups is not None and done < len(groups):
@@ -716,18 +716,10 @@ class Detector:
 
     def _maps(self, maps: FeatureMaps, judging: jax.Array | None) -> jax.Array:
         m = self.method
-        return _score(
-            self.W,
-            self.mean,
-            self.precision,
-            maps,
-            judging,
-            self.size,
-            m.sigma,
-            m.pooling,
-            m.align,
-            kernels.is_here(self.mean, self.precision, maps),
-        )
+        with kernels.evaluated(self.W, self.mean, self.precision, maps):
+            return _score(
+                self.W, self.mean, self.precision, maps, judging, self.size, m.sigma, m.pooling, m.align
+            )
 
     def _judging(self, ignored: Any) -> jax.Array | None:
         """`ignored`, checked, on the device."""
@@ -849,7 +841,7 @@ def _lost(before: Any, after: Any, epsilon: jax.Array) -> jax.Array:
     return jnp.max(largest / (count.astype(largest.dtype) * epsilon)) * jnp.finfo(largest.dtype).eps
 
 
-@jax.jit(static_argnums=(5, 6, 7, 8, 9))
+@jax.jit(static_argnums=(5, 6, 7, 8))
 def _score(
     W: jax.Array,
     mean: jax.Array,
@@ -858,15 +850,14 @@ def _score(
     ignored: jax.Array | None,
     size: tuple[int, int],
     sigma: float,
-    pooling: int | tuple[int, ...],
-    align: str,
-    here: bool,
+    pooling: int | tuple[int, ...] = 1,
+    align: str = "nearest",
 ) -> jax.Array:
     z = embed(W, maps, pooling=pooling, align=align)
-    return anomaly_maps(distances(z, mean, precision, here=here), size, sigma, ignored)
+    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
-@jax.jit(static_argnums=(7, 8, 9, 10, 11, 12))
+@jax.jit(static_argnums=(7, 8, 9, 10, 11))
 def _score_pictures(
     backbone: Backbone,
     packed_kernels: Kernels | None,
@@ -880,24 +871,17 @@ def _score_pictures(
     pooling: int | tuple[int, ...],
     align: str,
     shared: bool,
-    here: bool,
 ) -> jax.Array:
     backbone = with_packed(backbone, packed_kernels)
     z = embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
-    return anomaly_maps(distances(z, mean, precision, here=here), size, sigma, ignored)
+    return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
-@jax.jit(static_argnums=6)
+@jax.jit
 def _left_out(
-    z: jax.Array,
-    mean: jax.Array,
-    count: jax.Array,
-    whitener: Whitener,
-    shrinkage: Any,
-    weights: Any,
-    here: bool,
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any, weights: Any
 ) -> jax.Array:
-    inside = distances(z, mean, whitener, here=here)
+    inside = distances(z, mean, whitener)
     corrected = partial(leave_one_out.corrected, shrinkage=shrinkage)
     of_one = over_grid(lambda d: corrected(d, count))
     distance = jax.vmap(of_one)(inside)

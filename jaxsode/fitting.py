@@ -166,7 +166,8 @@ def embed_pictures(backbone: Backbone, W: jax.Array, pictures: Any, method: Meth
     """
     packed_kernels = packed(backbone, W, pictures)
     options = (are_shared(pictures), method.pooling, method.align)
-    return _embed_pictures(backbone, packed_kernels, W, pictures, *options)
+    with kernels.evaluated(backbone, W, pictures):
+        return _embed_pictures(backbone, packed_kernels, W, pictures, *options)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6))
@@ -474,14 +475,14 @@ def _update(
     statistic: Statistic, state: Any, group: jax.Array, where: np.ndarray, sharding: NamedSharding | None
 ) -> Any:
     # No more at once than are summed without another array as large as the state.
-    here = sharding is None and kernels.is_here(state, group)
-    for start in range(0, len(where), GROUP):
-        some = where[start : start + GROUP].copy()
-        state = _update_by(statistic, state, group, some, start, sharding, here)
+    with kernels.evaluated(state, group):
+        for start in range(0, len(where), GROUP):
+            some = where[start : start + GROUP].copy()
+            state = _update_by(statistic, state, group, some, start, sharding)
     return state
 
 
-@partial(jax.jit, donate_argnums=1, static_argnums=(0, 5, 6))
+@partial(jax.jit, donate_argnums=1, static_argnums=(0, 5))
 def _update_by(
     statistic: Statistic,
     state: Any,
@@ -489,12 +490,11 @@ def _update_by(
     where: jax.Array,
     start: jax.Array,
     sharding: NamedSharding | None,
-    here: bool = False,
 ) -> Any:
     part = jax.lax.dynamic_slice_in_dim(group, start, where.shape[0], axis=2)
     if sharding is not None:
         return _dealt(statistic, statistic.update(state, part, where), sharding)
-    if here and statistic is MOMENTS:
+    if statistic is MOMENTS:
         return kernels.update_moments(state, part, where, plain=statistic.update)
     return statistic.update(state, part, where)
 

@@ -11,15 +11,14 @@ from jaxsode.algebra.distance import root
 from jaxsode.algebra.precision import Shared, Whitener
 
 
-@partial(jax.jit, static_argnames="here")
-def distances(z: jax.Array, mean: jax.Array, precision: Any, *, here: bool = False) -> jax.Array:
+@jax.jit
+def distances(z: jax.Array, mean: jax.Array, precision: Any) -> jax.Array:
     """The Mahalanobis distance at each location of each picture.
 
     Args:
         z: (N, H, W, k) embedded features.
         mean: (H, W, k); or (k,), where one set of all locations was fitted.
         precision: of each location, its leaves (H, W, …); or `Shared`, one for all.
-        here: whether `jaxsode.kernels.is_here` says so of all arrays that the program is for.
 
     Returns:
         (N, H, W).
@@ -27,7 +26,7 @@ def distances(z: jax.Array, mean: jax.Array, precision: Any, *, here: bool = Fal
     if isinstance(precision, Shared):
         of_one = over_grid(precision.one.distance, in_axes=(0, 0 if mean.ndim == 3 else None))
         return jax.vmap(of_one, in_axes=(0, None))(z, mean)
-    if here and isinstance(precision, Whitener) and precision.triangular:
+    if isinstance(precision, Whitener) and precision.triangular:
         squared = _over_locations(lambda z, mean, M: Whitener(transposed=M).squared_distances(z, mean))
         return root(kernels.squared_distances(z, mean, precision.transposed, plain=squared))
     return _over_locations(lambda z, mean, precision: precision.distances(z, mean))(z, mean, precision)

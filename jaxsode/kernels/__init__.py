@@ -12,12 +12,13 @@ from jaxsode.kernels.native import Packed, is_here, pack
 from jaxsode.kernels.outer_products import sum_of_outer_products
 from jaxsode.kernels.pooling import max_pool3x3
 from jaxsode.kernels.streams import few_at_once
-from jaxsode.kernels.switch import plain
+from jaxsode.kernels.switch import evaluated, plain
 
 __all__ = [
     "Packed",
     "conv2d",
     "conv2d_max_pool3x3",
+    "evaluated",
     "few_at_once",
     "inverse_cholesky",
     "is_here",

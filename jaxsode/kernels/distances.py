@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxsode._typing import Array, Float
 from jaxsode.kernels import native
-from jaxsode.kernels.switch import choose
+from jaxsode.kernels.switch import choose, is_evaluated
 
 
 def squared_distances(
@@ -17,7 +17,7 @@ def squared_distances(
     *,
     plain: Callable[..., Any],
 ) -> Float[Array, "N H W"]:
-    """‖M(z − μ)‖² at each location. For what `is_here`: JAX can't look into the code.
+    """‖M(z − μ)‖² at each location; in code where it is `evaluated`.
 
     Args:
         z: (N, H, W, k).
@@ -28,6 +28,7 @@ def squared_distances(
     Returns:
         (N, H, W).
     """
-    if any(array.dtype != jnp.float32 for array in (z, mean, transposed)) or not native.measures(z):
+    known = is_evaluated() and all(array.dtype == jnp.float32 for array in (z, mean, transposed))
+    if not known or not native.measures(z):
         return plain(z, mean, transposed)
     return choose(z, mean, transposed, plain=plain, cpu=native.squared_distances)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxsode.kernels import native
-from jaxsode.kernels.switch import choose
+from jaxsode.kernels.switch import choose, is_evaluated
 
 
 def update_moments(state: Any, z: Any, where: Any, *, plain: Callable[[Any, Any, Any], Any]) -> Any:
-    """The state with those vectors that count. For what `is_here`: JAX can't look into the code.
+    """The state with those vectors that count; in code where it is `evaluated`.
 
     Args:
         state: a pytree of count (H, W) int32, origin (H, W, k), offset (H, W, k) and scatter (H, W, k, k), in
@@ -30,6 +30,6 @@ def update_moments(state: Any, z: Any, where: Any, *, plain: Callable[[Any, Any,
 
     count, *others = jax.tree.leaves(state)
     known = count.dtype == jnp.int32 and all(array.dtype == jnp.float32 for array in (*others, z))
-    if not known or native.ready() is None:
+    if not is_evaluated() or not known or native.ready() is None:
         return plain(state, z, where)
     return choose(state, z, where, plain=plain, cpu=in_code)

@@ -1,4 +1,4 @@
-"""The one place where a fast form or its plain twin is chosen: by the switch, then by the platform."""
+"""The one place where a fast form or its plain twin is chosen: by the switches, then by the platform."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 
-# JAX keeps it in the key of every program it has traced: under another value a function is traced anew.
+from jaxsode.kernels.native import is_here
+
+# JAX keeps them in the key of every program it has traced: under other values a function is traced anew.
 _plain = jax.make_user_context(default_value=False)
+_evaluated = jax.make_user_context(default_value=False)
 
 
 @contextmanager
@@ -20,6 +23,24 @@ def plain() -> Iterator[None]:
     """
     with _plain(True):
         yield
+
+
+@contextmanager
+def evaluated(*trees: Any) -> Iterator[None]:
+    """What is called within is evaluated and nothing else: it may be code that JAX can't look into.
+
+    So it is if all arrays are ones that `is_here`, or the caller was within already.
+
+    Args:
+        trees: pytrees of all arrays that programs within are for.
+    """
+    with _evaluated(_evaluated.value or is_here(*trees)):
+        yield
+
+
+def is_evaluated() -> bool:
+    """Whether this is within `evaluated`. Read when a function is traced."""
+    return _evaluated.value
 
 
 def choose(

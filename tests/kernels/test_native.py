@@ -2,7 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxsode.backbones import packing
 from jaxsode.backbones.layers import Conv
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
-from jaxsode.kernels import native
+from jaxsode.kernels import native, switch
 from jaxsode.kernels.native import code as code_module
 from jaxsode.kernels.native import convolution
 from jaxsode.statistics import MOMENTS
@@ -235,6 +235,25 @@ def test_moments_are_those_of_all_vectors_that_count(code, shape, k):
     np.testing.assert_array_equal(state.scatter, jnp.swapaxes(state.scatter, -1, -2))
 
 
+def test_what_is_traced_from_outside_is_not_evaluated():
+    k = HERE.panel
+    M = Whitener.of(jnp.broadcast_to(jnp.tril(jnp.ones((k, k))), (1, 2, k, k)), triangular=True)
+    z, mean = jnp.ones((1, 1, 2, k)), jnp.zeros((1, 2, k))
+
+    def measured(z):
+        with kernels.evaluated(z, mean, M):
+            return scoring.distances(z, mean, M).sum()
+
+    assert "ffi_call" not in str(jax.make_jaxpr(measured)(z))
+    white = M.matrix[0, 0] @ np.ones(k)
+    slope = jax.grad(measured)(z)[0, 0, 0]
+    np.testing.assert_allclose(slope, M.matrix[0, 0].T @ white / np.linalg.norm(white), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(measured)(z[None]), [2 * np.linalg.norm(white)], rtol=1e-5)
+    with kernels.evaluated(z, mean, M):
+        assert "ffi_call" in str(jax.make_jaxpr(measured)(z))  # a part of what is evaluated
+    assert not switch.is_evaluated()
+
+
 @pytest.mark.parametrize("pictures", [1, 3, 33])
 @pytest.mark.parametrize("extra", [0, 1, 18, 32, 68])
 def test_distances_are_the_definition(code, extra, pictures):
@@ -257,11 +276,15 @@ def test_a_detector_scores_the_same_with_it(code):
     )
     detector = Detector.fit([train], create("resnet18", layers=(1,)), Method(k=k, epsilon=0.1))
     z = jnp.asarray(_drawn(np.random.default_rng(2), 2, *detector.mean.shape))
-    text = str(jax.make_jaxpr(partial(scoring.distances, here=True))(z, detector.mean, detector.precision))
-    assert "jaxsode_distances" in text
+
+    def traced(precision):
+        return str(jax.make_jaxpr(scoring.distances)(z, detector.mean, precision))
+
+    assert "jaxsode_distances" not in traced(detector.precision)
     given = dataclasses.replace(detector.precision, triangular=False)
-    text = str(jax.make_jaxpr(partial(scoring.distances, here=True))(z, detector.mean, given))
-    assert "jaxsode_distances" not in text
+    with kernels.evaluated():
+        assert "jaxsode_distances" in traced(detector.precision)
+        assert "jaxsode_distances" not in traced(given)
     got = detector.anomaly_map(test), detector.leave_one_out([train])
     with kernels.plain():
         wanted = detector.anomaly_map(test), detector.leave_one_out([train])
@@ -269,20 +292,11 @@ def test_a_detector_scores_the_same_with_it(code):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * float(np.max(other)))
 
 
-def test_distances_can_still_be_differentiated(code):
-    k = code.target.panel
-    M = Whitener.of(jnp.broadcast_to(jnp.tril(jnp.ones((k, k))), (1, 2, k, k)), triangular=True)
-    z, mean = jnp.ones((1, 1, 2, k)), jnp.zeros((1, 2, k))
-    slope = jax.grad(lambda z: scoring.distances(z, mean, M).sum())(z)
-    white = M.matrix[0, 0] @ np.ones(k)
-    wanted = M.matrix[0, 0].T @ white / np.linalg.norm(white)
-    np.testing.assert_allclose(slope[0, 0, 0], wanted, rtol=1e-5)
-
-
 def test_a_fit_takes_it(code):
     state, group, where = MOMENTS.init(40, (6, 5)), jnp.zeros((6, 5, 8, 40)), np.ones(8, bool)
-    update = lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None, True)  # noqa: E731
-    jaxpr = jax.make_jaxpr(update)(state, group, where)
+    update = lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None)  # noqa: E731
+    with kernels.evaluated():
+        jaxpr = jax.make_jaxpr(update)(state, group, where)
     assert "jaxsode_moments" in str(jaxpr)  # with whichever vectors it was traced first
 
 
@@ -335,7 +349,8 @@ def test_counts_of_another_type_are_counts(code):
         z = jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 4, 3)), jnp.float32)
         where = jnp.ones(4, bool)
         wanted = MOMENTS.update(state, z, where)
-        got = kernels.update_moments(state, z, where, plain=MOMENTS.update)
+        with kernels.evaluated():
+            got = kernels.update_moments(state, z, where, plain=MOMENTS.update)
     np.testing.assert_allclose(got.scatter, wanted.scatter, rtol=1e-5, atol=1e-6)
 
 

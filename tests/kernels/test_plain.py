@@ -1,7 +1,6 @@
 """Under `kernels.plain()` no program chooses by platform, and the numbers are those of the fast forms."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -78,9 +77,9 @@ def test_no_fit_chooses(sharding):
 def test_no_score_chooses():
     with kernels.plain():
         mean, whitener = _array(H, W, K), Whitener(transposed=jnp.zeros((H, W, K, K)), triangular=True)
-        assert not _chooses(partial(scoring.distances, here=True), _array(N, H, W, K), mean, whitener)
+        assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
-        score = lambda *operands: _score(*operands, None, (32, 24), 4.0, 1, "nearest", True)  # noqa: E731
+        score = lambda *operands: _score(*operands, None, (32, 24), 4.0)  # noqa: E731
         assert not _chooses(score, _array(16, K), mean, whitener, MAPS)
         operands = create("resnet18"), _array(448, K), _array(N, 64, 48, 3, dtype=jnp.uint8)
         assert not _chooses(fitting.embedded, *operands)
