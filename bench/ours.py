@@ -113,7 +113,7 @@ class Ours:
         z = embed(self.W, maps, pooling=pooling)
 
         def measured() -> jax.Array:
-            with kernels.evaluated(z, model.mean, model.precision):
+            with kernels.evaluated(kernels.is_here(z, model.mean, model.precision)):
                 return distances(z, model.mean, model.precision)
 
         d = measured()

@@ -4,7 +4,7 @@ Memory while fitting by the paper's method, whatever the number of pictures: 4·
 which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter;
 4·H·W·k for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for
 one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch. On a CPU with machine code the
-network's kernels are held a second time (`backbones.packing`), up to four times as large.
+network's kernels are held a second time (`backbones.packing`), the smaller ones four times as large.
 """
 
 import warnings
@@ -26,7 +26,7 @@ from jaxsode import checkpoint, format1, hosts, kernels
 from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Whitener, weight
-from jaxsode.backbones.packing import Kernels, packed, with_packed
+from jaxsode.backbones.packing import Network
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
 from jaxsode.errors import ArgumentError, DataError, NumericalError
@@ -355,15 +355,12 @@ class Detector:
             ArgumentError: pictures of another shape or type, or floats outside [0, 1]; or `ignored` is not
                 of the pictures' size, or leaves nothing.
         """
-        self, m = self._relaxed(), self.method
-        pictures = self._checked(pictures)
-        with kernels.evaluated(self.backbone, self.W, self.mean, self.precision, pictures):
+        m, pictures = self.method, self._checked(pictures)
+        fitted = self.W, self.mean, self.precision
+        operands = jax.tree.map(relaxed, (Network.of(self.backbone, fitted, pictures), *fitted))
+        with kernels.evaluated(operands[0].here):
             return _score_pictures(
-                self.backbone,
-                packed(self.backbone, self.W, self.mean, self.precision, pictures),
-                self.W,
-                self.mean,
-                self.precision,
+                *operands,
                 pictures,
                 self._judging(ignored),
                 self.size,
@@ -599,7 +596,7 @@ class Detector:
         for z, valid in embedded:
             if groups is not None and done + valid > len(groups):
                 raise ArgumentError(_GROUPS.format(len(groups), "more"))
-            with kernels.evaluated(z, self.mean, whitener):
+            with kernels.evaluated(kernels.is_here(z, self.mean, whitener)):
                 distance = _left_out(z, self.mean, self.count, whitener, self._alpha, weights)
             yield self._left_out_maps(distance, range(done, done + valid), judging)
             done += valid
@@ -716,7 +713,7 @@ class Detector:
 
     def _maps(self, maps: FeatureMaps, judging: jax.Array | None) -> jax.Array:
         m = self.method
-        with kernels.evaluated(self.W, self.mean, self.precision, maps):
+        with kernels.evaluated(kernels.is_here(self.W, self.mean, self.precision, maps)):
             return _score(
                 self.W, self.mean, self.precision, maps, judging, self.size, m.sigma, m.pooling, m.align
             )
@@ -857,10 +854,9 @@ def _score(
     return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 
-@jax.jit(static_argnums=(7, 8, 9, 10, 11))
+@jax.jit(static_argnums=(6, 7, 8, 9, 10))
 def _score_pictures(
-    backbone: Backbone,
-    packed_kernels: Kernels | None,
+    network: Network,
     W: jax.Array,
     mean: jax.Array,
     precision: Any,
@@ -872,8 +868,7 @@ def _score_pictures(
     align: str,
     shared: bool,
 ) -> jax.Array:
-    backbone = with_packed(backbone, packed_kernels)
-    z = embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
+    z = embedded(network.backbone, W, pictures, shared=shared, pooling=pooling, align=align)
     return anomaly_maps(distances(z, mean, precision), size, sigma, ignored)
 
 

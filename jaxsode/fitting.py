@@ -23,7 +23,7 @@ from jaxsode.algebra.dual import cheaper
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.pooled import Pooled
 from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Whitener
-from jaxsode.backbones.packing import Kernels, packed, with_packed
+from jaxsode.backbones.packing import Network
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
 from jaxsode.meshes import check_rows, rows_of
@@ -109,7 +109,7 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 
 def extract_(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
     """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
-    return _extract(backbone, packed(backbone, pictures), pictures, are_shared(pictures))
+    return _extract(Network.of(backbone, pictures), pictures, are_shared(pictures))
 
 
 def are_shared(pictures: Any) -> bool:
@@ -119,11 +119,9 @@ def are_shared(pictures: Any) -> bool:
     return not pictures.sharding.is_fully_replicated
 
 
-@partial(jax.jit, static_argnums=3)
-def _extract(
-    backbone: Backbone, packed_kernels: Kernels | None, pictures: jax.Array, shared: bool
-) -> FeatureMaps:
-    features = partial(_features, with_packed(backbone, packed_kernels))
+@partial(jax.jit, static_argnums=2)
+def _extract(network: Network, pictures: jax.Array, shared: bool) -> FeatureMaps:
+    features = partial(_features, network.backbone)
     return features(pictures) if shared else kernels.few_at_once(features, pictures)
 
 
@@ -164,24 +162,21 @@ def embed_pictures(backbone: Backbone, W: jax.Array, pictures: Any, method: Meth
     Returns:
         z, (N, H, W, k).
     """
-    packed_kernels = packed(backbone, W, pictures)
-    options = (are_shared(pictures), method.pooling, method.align)
-    with kernels.evaluated(backbone, W, pictures):
-        return _embed_pictures(backbone, packed_kernels, W, pictures, *options)
+    network = Network.of(backbone, W, pictures)
+    with kernels.evaluated(network.here):
+        return _embed_pictures(network, W, pictures, are_shared(pictures), method.pooling, method.align)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
+@partial(jax.jit, static_argnums=(3, 4, 5))
 def _embed_pictures(
-    backbone: Backbone,
-    packed_kernels: Kernels | None,
+    network: Network,
     W: jax.Array,
     pictures: jax.Array,
     shared: bool,
     pooling: int | tuple[int, ...],
     align: str,
 ) -> jax.Array:
-    backbone = with_packed(backbone, packed_kernels)
-    return embedded(backbone, W, pictures, shared=shared, pooling=pooling, align=align)
+    return embedded(network.backbone, W, pictures, shared=shared, pooling=pooling, align=align)
 
 
 def _features(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
@@ -475,7 +470,7 @@ def _update(
     statistic: Statistic, state: Any, group: jax.Array, where: np.ndarray, sharding: NamedSharding | None
 ) -> Any:
     # No more at once than are summed without another array as large as the state.
-    with kernels.evaluated(state, group):
+    with kernels.evaluated(kernels.is_here(state, group)):
         for start in range(0, len(where), GROUP):
             some = where[start : start + GROUP].copy()
             state = _update_by(statistic, state, group, some, start, sharding)

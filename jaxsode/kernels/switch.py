@@ -6,8 +6,6 @@ from typing import Any
 
 import jax
 
-from jaxsode.kernels.native import is_here
-
 # JAX keeps them in the key of every program it has traced: under other values a function is traced anew.
 _plain = jax.make_user_context(default_value=False)
 _evaluated = jax.make_user_context(default_value=False)
@@ -26,15 +24,14 @@ def plain() -> Iterator[None]:
 
 
 @contextmanager
-def evaluated(*trees: Any) -> Iterator[None]:
+def evaluated(here: bool) -> Iterator[None]:
     """What is called within is evaluated and nothing else: it may be code that JAX can't look into.
 
-    So it is if all arrays are ones that `is_here`, or the caller was within already.
-
     Args:
-        trees: pytrees of all arrays that programs within are for.
+        here: whether that is so, `is_here` of all arrays that programs within are for. Where the caller was
+            within already, it is so anyway.
     """
-    with _evaluated(_evaluated.value or is_here(*trees)):
+    with _evaluated(_evaluated.value or here):
         yield
 
 

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiny import Tiny
 
 from jaxsode import Detector, Method, fitting, kernels, scoring
 from jaxsode.algebra import moments
 from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones import packing
 from jaxsode.backbones.layers import Conv
+from jaxsode.backbones.packing import Network
 from jaxsode.backbones.registry import create
 from jaxsode.fitting import extract, extract_
 from jaxsode.kernels import native, switch
@@ -31,6 +33,9 @@ if HERE is None:
 VECTORS = {"these": HERE}
 if HERE.lanes == 16:
     VECTORS["shorter"] = dataclasses.replace(HERE, lanes=8, vectors=2, pixels=6)
+
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (2, 32, 24, 3), np.uint8)
 
 
 @cache
@@ -241,7 +246,7 @@ def test_what_is_traced_from_outside_is_not_evaluated():
     z, mean = jnp.ones((1, 1, 2, k)), jnp.zeros((1, 2, k))
 
     def measured(z):
-        with kernels.evaluated(z, mean, M):
+        with kernels.evaluated(kernels.is_here(z, mean, M)):
             return scoring.distances(z, mean, M).sum()
 
     assert "ffi_call" not in str(jax.make_jaxpr(measured)(z))
@@ -249,7 +254,7 @@ def test_what_is_traced_from_outside_is_not_evaluated():
     slope = jax.grad(measured)(z)[0, 0, 0]
     np.testing.assert_allclose(slope, M.matrix[0, 0].T @ white / np.linalg.norm(white), rtol=1e-5)
     np.testing.assert_allclose(jax.vmap(measured)(z[None]), [2 * np.linalg.norm(white)], rtol=1e-5)
-    with kernels.evaluated(z, mean, M):
+    with kernels.evaluated(kernels.is_here(z, mean, M)):
         assert "ffi_call" in str(jax.make_jaxpr(measured)(z))  # a part of what is evaluated
     assert not switch.is_evaluated()
 
@@ -282,7 +287,7 @@ def test_a_detector_scores_the_same_with_it(code):
 
     assert "jaxsode_distances" not in traced(detector.precision)
     given = dataclasses.replace(detector.precision, triangular=False)
-    with kernels.evaluated():
+    with kernels.evaluated(True):
         assert "jaxsode_distances" in traced(detector.precision)
         assert "jaxsode_distances" not in traced(given)
     got = detector.anomaly_map(test), detector.leave_one_out([train])
@@ -295,7 +300,7 @@ def test_a_detector_scores_the_same_with_it(code):
 def test_a_fit_takes_it(code):
     state, group, where = MOMENTS.init(40, (6, 5)), jnp.zeros((6, 5, 8, 40)), np.ones(8, bool)
     update = lambda *operands: fitting._update_by(MOMENTS, *operands, 0, None)  # noqa: E731
-    with kernels.evaluated():
+    with kernels.evaluated(True):
         jaxpr = jax.make_jaxpr(update)(state, group, where)
     assert "jaxsode_moments" in str(jaxpr)  # with whichever vectors it was traced first
 
@@ -304,7 +309,7 @@ def test_a_fit_takes_it(code):
 def test_a_backbone_computes_the_same_with_it(code, name):
     backbone = create(name)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 72, 40, 3), np.uint8)
-    assert packing.packed(backbone, pictures) is not None
+    assert Network.of(backbone, pictures).kernels is not None
     fast = extract(backbone, pictures)
     with kernels.plain():
         plain = extract(backbone, pictures)
@@ -323,12 +328,12 @@ def test_it_is_for_what_is_only_evaluated():
     assert not calls(extract_, backbone, pictures)
     assert not calls(lambda pictures: extract_(backbone, pictures), pictures)
     assert not calls(lambda one: extract_(backbone, pictures)[0] + one, 1.0)  # nothing of it is traced
-    assert packing.packed(backbone, pictures) is not None  # and nothing traced was kept
+    assert Network.of(backbone, pictures).kernels is not None  # and nothing traced was kept
     assert np.isfinite(extract(backbone, pictures)[0]).all()
     spread = jax.device_put(
         pictures, jax.NamedSharding(jax.make_mesh((len(jax.devices()),), ("d",)), jax.P())
     )
-    assert (packing.packed(backbone, spread) is None) == (len(jax.devices()) > 1)
+    assert (Network.of(backbone, spread).kernels is None) == (len(jax.devices()) > 1)
 
 
 def test_moments_can_still_be_differentiated_and_mapped():
@@ -349,7 +354,7 @@ def test_counts_of_another_type_are_counts(code):
         z = jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 4, 3)), jnp.float32)
         where = jnp.ones(4, bool)
         wanted = MOMENTS.update(state, z, where)
-        with kernels.evaluated():
+        with kernels.evaluated(True):
             got = kernels.update_moments(state, z, where, plain=MOMENTS.update)
     np.testing.assert_allclose(got.scatter, wanted.scatter, rtol=1e-5, atol=1e-6)
 
@@ -377,17 +382,17 @@ def test_nothing_of_a_size_is_left_to_xla(code, shape):
 
 def test_other_settings_and_what_is_no_array():
     backbone = create("resnet18", layers=(1,))
-    assert packing.packed(backbone) is not None
+    assert Network.of(backbone).kernels is not None
     for _, node in nnx.iter_graph(backbone):
         if isinstance(node, Conv):
             node.dtype = jnp.dtype(jnp.bfloat16)
-    assert packing.packed(backbone) is None
+    assert Network.of(backbone).kernels is None
 
     class Scaled(nnx.Module):
         def __init__(self):
             self.factor = nnx.Param(2.0)
 
-    assert packing.packed(Scaled()) is None
+    assert Network.of(Scaled()).kernels is None
 
 
 def test_what_stops_it_is_told(monkeypatch):
@@ -401,13 +406,29 @@ def test_what_stops_it_is_told(monkeypatch):
     assert native.ready() is None  # once
 
 
+def test_networks_of_different_classes_are_different_programs():
+    """Even of dataclasses that have the same fields, which JAX's structures take for the same."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Twice(Tiny):
+        def __call__(self, pictures, /):
+            return tuple(2 * one for one in super().__call__(pictures))
+
+    once = Tiny.make()
+    twice = Twice(once.kernel)
+    assert jax.tree.structure(once) == jax.tree.structure(twice)
+    for one, other in zip(extract(once, PICTURES), extract(twice, PICTURES), strict=True):
+        np.testing.assert_allclose(2 * one, other, rtol=1e-6)
+
+
 def test_packed_once_and_anew_for_other_weights():
     backbone = create("resnet18", layers=(1,))
-    first = packing.packed(backbone)
-    assert packing.packed(backbone) is first
-    assert packing.packed(jax.tree.map(lambda array: array, backbone)) is first
+    first = Network.of(backbone).kernels
+    assert Network.of(backbone).kernels is first
+    assert Network.of(jax.tree.map(lambda array: array, backbone)).kernels is first
     backbone.conv1.kernel[...] = 2 * backbone.conv1.kernel[...]
-    second = packing.packed(backbone)
+    second = Network.of(backbone).kernels
     np.testing.assert_array_equal(second[0].panels, 2 * first[0].panels)
     held = len(packing._made)
     del backbone
@@ -420,7 +441,7 @@ def test_what_has_no_code_is_not_packed():
     assert native.pack(np.ones((3, 3, 8, panel + 1), np.float32), **options) is None
     assert native.pack(np.ones((3, 3, 8, panel), np.float16), **options) is None
     assert native.pack(np.ones((3, 3, 1, panel), np.float32), **(options | {"groups": panel})) is None
-    assert packing.packed(create("resnet18", dtype=jnp.bfloat16)) is None
+    assert Network.of(create("resnet18", dtype=jnp.bfloat16)).kernels is None
 
 
 def test_without_llvmlite_nothing_is_packed(monkeypatch):
