@@ -22,8 +22,8 @@ _made: dict[Any, tuple[list[weakref.ref], Kernels | None]] = {}
 class Structure:
     """A pytree's structure as a part of a program's key.
 
-    To JAX two dataclasses of the same fields are equal, and differ by their hashes alone, which it doesn't look
-    at where a structure is static.
+    To JAX two dataclasses of the same fields are equal, and differ by their hashes alone, at which it doesn't
+    look where a structure is static.
     """
 
     def __init__(self, of: Any):
