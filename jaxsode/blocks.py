@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsode import checkpoint
+from jaxsode import checkpoint, kernels
 from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
@@ -312,7 +312,8 @@ def _score_block(
     for number, (z, valid) in enumerate(tested.rows(block)):
         if number == len(found):
             found.append((np.zeros((z.shape[0], height, z.shape[2]), np.float32), valid))
-        found[number][0][:, block] = np.asarray(distances(z, mean, precision))
+        with kernels.evaluated(kernels.is_here(z, mean, precision)):
+            found[number][0][:, block] = np.asarray(distances(z, mean, precision))
     if not found:
         raise DataError("there are no pictures to score: give at least one")
 

@@ -357,10 +357,10 @@ class Detector:
         """
         m, pictures = self.method, self._checked(pictures)
         fitted = self.W, self.mean, self.precision
-        operands = jax.tree.map(relaxed, (Network.of(self.backbone, fitted, pictures), *fitted))
-        with kernels.evaluated(operands[0].here):
+        network = Network.of(self.backbone, fitted, pictures)
+        with kernels.evaluated(network.here):
             return _score_pictures(
-                *operands,
+                *jax.tree.map(relaxed, (network, *fitted)),
                 pictures,
                 self._judging(ignored),
                 self.size,

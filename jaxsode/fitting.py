@@ -163,8 +163,7 @@ def embed_pictures(backbone: Backbone, W: jax.Array, pictures: Any, method: Meth
         z, (N, H, W, k).
     """
     network = Network.of(backbone, W, pictures)
-    with kernels.evaluated(network.here):
-        return _embed_pictures(network, W, pictures, are_shared(pictures), method.pooling, method.align)
+    return _embed_pictures(network, W, pictures, are_shared(pictures), method.pooling, method.align)
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
@@ -183,7 +182,8 @@ def _features(backbone: Backbone, pictures: jax.Array) -> FeatureMaps:
     x = pictures.astype(jnp.float32)
     # What lies outside [0, 1] is made NaN: it would make a finite feature that means nothing.
     x = x / 255 if pictures.dtype == jnp.uint8 else jnp.where((x >= -SLACK) & (x <= 1 + SLACK), x, jnp.nan)
-    return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
+    with kernels.evaluated(False):  # a backbone may be anybody's
+        return backbone(jnp.broadcast_to(x, (*x.shape[:3], 3)))
 
 
 def grid_of(backbone: Backbone, size: tuple[int, int]) -> tuple[int, int]:

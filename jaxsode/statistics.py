@@ -276,7 +276,7 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
     if kind == "whitener":
         return Whitener.of(arrays["matrix"])
     if kind == "shared":
-        return Shared(Whitener.of(arrays["matrix"]))
+        return Shared(Whitener.of(arrays["matrix"], triangular=True))
     return _KINDS[kind][0](**arrays)
 
 

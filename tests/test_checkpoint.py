@@ -499,6 +499,8 @@ def test_other_precisions_come_back(precision, keep, tmp_path):
     test = pictures(2, seed=1)
     np.testing.assert_allclose(loaded.anomaly_map(test), saved.anomaly_map(test), rtol=1e-5)
     assert loaded.method == method
+    # They stack, and share programs.
+    assert jax.tree.structure(loaded.precision) == jax.tree.structure(saved.precision)
 
 
 def test_nothing_is_printed(detector, tmp_path, capfd, caplog):

@@ -22,8 +22,8 @@ _made: dict[Any, tuple[list[weakref.ref], Kernels | None]] = {}
 class Structure:
     """A pytree's structure as a part of a program's key.
 
-    To JAX two dataclasses of the same fields are equal, and differ by their hashes alone, at which it doesn't
-    look where a structure is static.
+    JAX takes two classes of dataclasses with equal fields for the same structure. Their hashes differ, but
+    where a structure is static it looks at equality alone.
     """
 
     def __init__(self, of: Any):
@@ -47,7 +47,7 @@ class Network:
         arrays: of the backbone.
         kernels: packed, in place of those among the arrays; None where there are none.
         structure: what the arrays are.
-        here: whether a program of it and of what else was given `is_here`.
+        here: whether `is_here` holds for the arrays and all else that `of` was given.
     """
 
     arrays: list[Any]

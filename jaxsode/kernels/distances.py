@@ -26,7 +26,7 @@ def squared_distances(
         plain: (z, μ, Mᵀ) → the result, in the words of JAX.
 
     Returns:
-        (N, H, W).
+        (N, H, W). Infinity stays infinite in code, and is NaN in words, where it is multiplied by M's zeros.
     """
     known = is_evaluated() and all(array.dtype == jnp.float32 for array in (z, mean, transposed))
     if not known or not native.measures(z):

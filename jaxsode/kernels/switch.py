@@ -28,10 +28,10 @@ def evaluated(here: bool) -> Iterator[None]:
     """What is called within is evaluated and nothing else: it may be code that JAX can't look into.
 
     Args:
-        here: whether that is so, `is_here` of all arrays that programs within are for. Where the caller was
-            within already, it is so anyway.
+        here: whether that is so, `is_here` of all arrays that programs within are for; False where a caller's
+            own code is called, which may take derivatives or maps.
     """
-    with _evaluated(_evaluated.value or here):
+    with _evaluated(here):
         yield
 
 

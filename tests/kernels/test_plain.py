@@ -15,6 +15,7 @@ from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones.registry import BACKBONES, create
 from jaxsode.detector import Detector, _score
 from jaxsode.fitting import extract_
+from jaxsode.kernels import native
 from jaxsode.kernels.switch import choose
 from jaxsode.meshes import over_rows
 from jaxsode.statistics import MOMENTS
@@ -74,10 +75,20 @@ def test_no_fit_chooses(sharding):
         assert not _chooses(fitting.embed, _array(16, K), MAPS)
 
 
+def _wide():
+    """Vectors that fill a panel of any machine's code."""
+    whitener = Whitener(transposed=jnp.zeros((H, W, 64, 64)), triangular=True)
+    return _array(N, H, W, 64), _array(H, W, 64), whitener
+
+
 def test_no_score_chooses():
+    with kernels.evaluated(True):
+        assert _chooses(scoring.distances, *_wide()) == (native.ready() is not None)
     with kernels.plain():
         mean, whitener = _array(H, W, K), Whitener(transposed=jnp.zeros((H, W, K, K)), triangular=True)
         assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
+        with kernels.evaluated(True):
+            assert not _chooses(scoring.distances, *_wide())
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
         score = lambda *operands: _score(*operands, None, (32, 24), 4.0)  # noqa: E731
         assert not _chooses(score, _array(16, K), mean, whitener, MAPS)

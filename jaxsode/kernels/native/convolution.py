@@ -181,7 +181,7 @@ def _winograd(x: Array, packed: Packed, bias: Array, shortcut: Array | None, rel
         "transformed": int(transformed),
         "depth": depth,
         "relu": int(relu),
-        "working": winograd.working(block, C, out_channels // groups, depth, target),
+        "working": winograd.working(block, C, out_channels // groups, 0 if transformed else depth, target),
     }
     return _call("winograd", numbers, x, packed, bias, shortcut, (N, H, W, out_channels))
 

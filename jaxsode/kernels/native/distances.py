@@ -36,7 +36,7 @@ def emit_distances(module: ir.Module, target: Target, product: Value) -> Value:
     white = e.at(sums, e.times(pictures, target.lanes))
     size = e.times(k, k)
     panels = e.over(k, width)
-    # The first panel has what is left over; it is read in full, and of the next one's columns forgotten.
+    # The first panel has what is left over. A whole one is read; columns that are the next one's count as 0.
     left_over = e.minus(k, e.times(e.plus(panels, -1), width))
     chunk = e.over(pictures, e.over(pictures, target.pixels))
     lanes = ir.VectorType(INT32, target.lanes)

@@ -14,14 +14,19 @@ NUMBERS = (
     "working",
 )  # fmt: skip
 """What a call's numbers are, in order: `tiles` of all pictures; `block` of them, times one of `groups` of
-`panels` of output channels, is a task; kernels are `transformed` already or are here, for `depth` channels at
-once, which are all where they are already; `working` floats that a worker has."""
+`panels` of output channels, is a task; `transformed` is 1 where kernels are; else a task does it, for `depth`
+channels at a time; `working` floats that a worker has."""
 
 _POINTS = WINDOW**2
 
 
 def working(block: int, channels: int, out_channels: int, depth: int, target: Target) -> int:
-    """Floats that a worker needs, for a block of tiles and a group's output channels."""
+    """Floats that a worker needs, for a block of tiles and a group's output channels.
+
+    Args:
+        block, channels, out_channels, target: see `NUMBERS`.
+        depth: channels whose kernels are transformed at once; 0 where none are.
+    """
     return _POINTS * (channels + block * (channels + out_channels) + (depth + 1) * target.panel)
 
 
