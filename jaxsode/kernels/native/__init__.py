@@ -1,9 +1,9 @@
 """Machine code written for the processor at hand, where XLA's is slower (with llvmlite).
 
 XLA calls it as it calls its own, on its own threads. Convolutions, moments and distances are for arrays that
-lie on one CPU and are not traced from outside: what is differentiated, mapped or put on other devices keeps the
-words of JAX. The inverse Cholesky factor is taken in any program for a CPU, which can then be exported within
-`jaxsode.kernels.plain()` alone: JAX refuses to export what calls code that it doesn't know.
+lie on one CPU and are not traced from outside: what is differentiated, mapped or put on other devices keeps
+the words of JAX. The inverse Cholesky factor is taken in any program for a CPU, which can then be exported
+within `jaxsode.kernels.plain()` alone: JAX refuses to export what calls code that it doesn't know.
 """
 
 from jaxsode.kernels.native.code import cores, is_here, keep_in, ready, varies
