@@ -15,7 +15,9 @@ from jaxsode.experiment.record import Stopwatch
 
 ROUNDS = 5
 PAUSE = 0.02
-"""Seconds between two contenders: a library's threads go on spinning for a while after its work is done."""
+"""Seconds between two contenders, at least, see `rest`."""
+PATIENCE = 1.0
+"""Seconds in which a library's threads come to rest, at most."""
 LONG = 5.0
 """Seconds of a call that needs no second one to be warm."""
 
@@ -149,15 +151,15 @@ def race(
         rounds: at least `ROUNDS`.
         least_s: calls shorter than this are repeated within a round until they add up to it.
         limit_s: what all rounds together may take.
-        pause_s: between two turns.
+        pause_s: between two turns, at least; see `rest`.
 
     Returns:
         Timings by name.
 
     Raises:
         TooSlow: the rounds would take longer than the limit.
-        BenchError: fewer rounds than `ROUNDS`, two contenders of one name, or something was compiled while it
-            was timed.
+        BenchError: fewer rounds than `ROUNDS`, two contenders of one name, something was compiled while it
+            was timed, or threads that don't come to rest.
     """
     if rounds < ROUNDS:
         raise BenchError(f"{rounds} rounds have no spread: give at least {ROUNDS}")
@@ -173,7 +175,7 @@ def race(
     for turn in range(rounds):
         shift = turn % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
-            time.sleep(pause_s)
+            rest(pause_s)
             before = _compiled.seconds["compile_s"]
             wall, cpu = _timed(contender, calls[contender.name])
             seconds[contender.name].append(wall)
@@ -186,6 +188,32 @@ def race(
         )
         for name, taken in seconds.items()
     }
+
+
+def rest(pause_s: float = PAUSE) -> None:
+    """Sleep until the process's threads sleep too.
+
+    A library's threads go on spinning for a while after its work is done, in case there is more: ONNX Runtime's
+    for 50 ms here, on a core that the next contender would miss.
+
+    Args:
+        pause_s: at least; 0 sleeps not at all.
+
+    Raises:
+        BenchError: they are busy for longer than `PATIENCE`.
+    """
+    if pause_s == 0:
+        return
+    end = time.perf_counter() + PATIENCE
+    while True:
+        start, cpu = time.perf_counter(), time.process_time()
+        time.sleep(pause_s)
+        if time.process_time() - cpu < 0.1 * (time.perf_counter() - start):
+            return
+        if time.perf_counter() > end:
+            raise BenchError(
+                "threads of what ran last don't come to rest: the next turn would be measured wrong"
+            )
 
 
 @dataclass(frozen=True)

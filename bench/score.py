@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench import ours, path
-from bench.harness import PAUSE, Contender, Deadline, TooSlow, race
+from bench.harness import Contender, Deadline, TooSlow, race, rest
 from bench.record import Result
 from bench.setting import IMPLEMENTATIONS, RUNTIMES, Implementation, Setting
 
@@ -111,7 +111,7 @@ def latency(
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(times + 2):
         for name, one in found.items():
-            time.sleep(PAUSE)
+            rest()
             start = time.perf_counter()
             one.fetch(one.score(models[name], picture))
             seconds[name].append(time.perf_counter() - start)

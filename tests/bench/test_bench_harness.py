@@ -1,11 +1,13 @@
 """The bench measures what it says: in turns, nothing compiled meanwhile, nothing timed that disagrees."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench import child, limits
+from bench import child, harness, limits
 from bench.harness import BenchError, Contender, Deadline, Disagreement, TooSlow, check, race, relative_error
 from bench.record import Result
 
@@ -16,6 +18,28 @@ def _noting(name, calls, **more):
         return arguments
 
     return Contender(name, call, lambda result: result, **more)
+
+
+def test_a_turn_begins_when_the_threads_of_the_last_one_sleep(monkeypatch):
+    stop = threading.Event()
+
+    def spin():
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        monkeypatch.setattr(harness, "PATIENCE", 0.05)
+        with pytest.raises(BenchError, match="don't come to rest"):
+            harness.rest()
+        monkeypatch.setattr(harness, "PATIENCE", 60.0)
+        threading.Timer(0.1, stop.set).start()
+        harness.rest()
+        assert stop.is_set()
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_contenders_take_turns_and_the_first_one_moves_on():
