@@ -193,8 +193,8 @@ def race(
 def rest(pause_s: float = PAUSE) -> None:
     """Sleep until the process's threads sleep too.
 
-    A library's threads go on spinning for a while after its work is done, in case there is more: ONNX Runtime's
-    for 50 ms here, on a core that the next contender would miss.
+    A library's threads go on spinning for a while after its work is done, in case there is more: ONNX
+    Runtime's for 50 ms here, on a core that the next contender would miss.
 
     Args:
         pause_s: at least; 0 sleeps not at all.
