@@ -134,8 +134,7 @@ def _emit_eliminate(module: ir.Module, target: Target) -> Value:
 
     def compared(how: str, j: Value) -> list[Value]:
         """Of each lane, whether its column is so to j."""
-        same = b.insert_element(ir.Constant(ordinals, ir.Undefined), b.trunc(j, INT32), ir.Constant(INT32, 0))
-        same = b.shuffle_vector(same, same, ir.Constant(ordinals, [0] * lanes))
+        same = e.splat(b.trunc(j, INT32), of=INT32)
         return [b.icmp_signed(how, column, same) for column in columns]
 
     def row_of(i: Value, *, of: Value = X, kind: Any = DOUBLE) -> list[Value]:

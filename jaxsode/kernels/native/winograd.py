@@ -10,8 +10,7 @@ from jaxsode.kernels.toom_cook import TAPS, TILE, WINDOW, A, B, G
 
 NUMBERS = (
     "tasks", "workers", "height", "width", "channels", "out_channels", "tile_rows", "tile_columns", "tiles",
-    "block", "groups", "panels", "transformed", "depth", "relu",
-    "working",
+    "block", "groups", "panels", "transformed", "depth", "relu", "working",
 )  # fmt: skip
 """What a call's numbers are, in order: `tiles` of all pictures; `block` of them, times one of `groups` of
 `panels` of output channels, is a task; `transformed` is 1 where kernels are; else a task does it, for `depth`
