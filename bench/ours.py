@@ -11,7 +11,8 @@ import numpy as np
 from bench.setting import EPSILON, SIGMA, Equivalent, Parts, Setting, Stage
 from jaxsode import kernels
 from jaxsode.algebra.moments import Moments
-from jaxsode.algebra.precision import Whitener
+from jaxsode.algebra.packing import shapes_of
+from jaxsode.algebra.precision import Triangle
 from jaxsode.backbones import registry
 from jaxsode.blocks import fit_and_score, rows_per_block
 from jaxsode.detector import Detector
@@ -75,7 +76,7 @@ class Ours:
         pooling = self.setting.pooling
         method = Method(embedding=self.W, epsilon=EPSILON, sigma=SIGMA, pooling=pooling).recorded()
         mean = jnp.zeros((H, width, k))
-        precision = Whitener(transposed=jnp.ones((H, width, k, k)), triangular=True)
+        precision = Triangle(panels=tuple(jnp.ones((H, width, *shape)) for shape in shapes_of(k)))
         count = jnp.asarray(1, jnp.int32)
         return Detector(self.backbone, self.W, mean, precision, count, method, None, self.setting.size)
 

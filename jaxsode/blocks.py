@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxsode import checkpoint, kernels
+from jaxsode.algebra.packing import shapes_of
 from jaxsode.algebra.precision import EIGENVECTORS
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
@@ -38,7 +39,7 @@ from jaxsode.overall import Overall, of_embedded
 from jaxsode.preparation import Preparation
 from jaxsode.saving import Saved, network_arrays, overall_arrays, page_of
 from jaxsode.scoring import anomaly_maps, distances
-from jaxsode.statistics import kept, named, of_named, pictures_of, unkept
+from jaxsode.statistics import named, of_named, pack_up, pictures_of
 
 _ONE_FOR_ALL = "precision {precision!r} is one for all locations and can't be done in blocks"
 
@@ -63,7 +64,7 @@ def state_bytes(
         keep_moments: whether they are kept, or the detector is saved: its half of a matrix is made beside it.
 
     Returns:
-        Bytes, float32: 4·H·W·(k² + 18·k) and, with the moments, 2·H·W·k·(k + 1) more for the paper's method.
+        Bytes, float32: about 6·H·W·k·(k + 12) for the paper's method, a little less if they are kept.
     """
     method, needs = resolved(method, features, pictures)
     k = method.size(features)
@@ -73,8 +74,9 @@ def state_bytes(
         # The features twice, as they are put together; the basis of the dual form, or the eigenvectors.
         one = 2 * N * k + (made or N * k) + N * N
     elif needs == "moments":
-        half = k * (k + 1) // 2 if keep_moments else 0
-        one = k * k + half + made + (GROUP + 2) * k
+        # Pictures embedded before an update; then, beside the scatter, its half or what is made of it.
+        made = made or sum(rows * width for rows, width in shapes_of(k))
+        one = k * k + max(GROUP * k, k * (k + 1) // 2 if keep_moments else made) + 2 * k
     else:
         one = (GROUP + 4) * k
     return 4 * grid[0] * grid[1] * one
@@ -179,7 +181,9 @@ def fit_and_score(
         """One block; when it returns, nothing of its state is left."""
         state = collect(good.rows(block)) if needs == "pictures" else accumulate(good.rows(block))
         count = pictures_of(state)
-        statistics = kept(state) if keep_moments and writer is not None else None
+        statistics = None
+        if keep_moments and writer is not None:
+            statistics, state = pack_up(state)
         mean, precision = precision_of(state, method, overall)
         del state
         if tested is not None:
@@ -272,7 +276,7 @@ def _read(saved: Saved, block: slice) -> tuple[Any, Any]:
     arrays: dict[str, Any] = saved.rows(block.start, block.stop)
     mean = arrays.pop("mean", None)
     state = of_named(saved.kind, arrays)
-    return precision_of(unkept(state), saved.method, saved.overall) if saved.moments else (mean, state)
+    return precision_of(state, saved.method, saved.overall) if saved.moments else (mean, state)
 
 
 def _chosen(good: "_Embedded", method: Method) -> tuple[Method, Overall | None, Choice | None]:

@@ -1,10 +1,11 @@
 """The detector: a backbone, a method and the statistics of good pictures. Fit, then score any picture.
 
-Memory while fitting by the paper's method, whatever the number of pictures: 4·H·W·k² bytes for the scatter,
-which its factor replaces in place; 2·H·W·k·(k + 1) for the moments that are kept, half of each scatter;
-4·H·W·k for each of the `fitting.GROUP` pictures embedded before an update; and what the backbone needs for
-one batch. Memory while scoring: 4·H·W·k² for the whitener, and one batch. On a CPU with machine code the
-network's kernels are held a second time (`backbones.packing`), the smaller ones four times as large.
+Memory while fitting by the paper's method, whatever the number of pictures: 4·H·W·k² bytes for the scatter;
+4·H·W·k for each of the `fitting.GROUP` pictures embedded before an update, and what the backbone needs for
+one batch; when all are in, beside the scatter 2·H·W·k·(k + 1) for the moments that are kept, half of each, or
+else 2·H·W·k·(k + 32) for the whitener, half of each matrix and some zeros. Memory while scoring: the
+whitener, and one batch. On a CPU with machine code the network's kernels are held a second time
+(`backbones.packing`), the smaller ones four times as large.
 """
 
 import warnings
@@ -24,8 +25,7 @@ from jax.sharding import Mesh
 
 from jaxsode import checkpoint, format1, hosts, kernels
 from jaxsode.algebra import leave_group_out, leave_one_out, over_grid
-from jaxsode.algebra.moments import Moments
-from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Whitener, weight
+from jaxsode.algebra.precision import FULL_RANK, OF_MOMENTS, Triangle, weight
 from jaxsode.backbones.packing import Network
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.choice import Choice, Sample, choose
@@ -61,14 +61,13 @@ from jaxsode.statistics import (
     STATISTICS,
     Packed,
     Pictures,
-    kept,
     merged,
     named,
     of_named,
+    pack_up,
     pictures_of,
     statistic_of,
     unkept,
-    unpack,
 )
 
 _MOST_LOST = 1e-3
@@ -263,8 +262,7 @@ class Detector:
 
         Args:
             state: of a kind that the method's precision is made from, moments on the grid as a rule. A
-                scatter of moments is used up: the whitener takes its memory. Packed, as a detector keeps
-                them, they stay.
+                scatter of moments is used up. Packed, as a detector keeps them, they stay.
             backbone: that it was gathered with.
             W: likewise, (F, k).
             method: see `fit`; what its embedding was, for the record. Full rank is made from what there is.
@@ -286,7 +284,6 @@ class Detector:
                 "'auto' is chosen from the pictures while they are fitted on, and here are none: give "
                 "numbers, or epsilon as a share, or fit again"
             )
-        # The moments are unpacked last: whoever waits for their whitener holds them packed already.
         packed = state if isinstance(state, Packed) else None
         if method.precision == FULL_RANK:
             method = method.recorded(precision="dual" if isinstance(state, Pictures) else "local")
@@ -298,11 +295,10 @@ class Detector:
                 f"the backbone of {F} features: give those that belong together"
             )
         count = _count(state, backbone, size)
+        overall = of_state(state, method) if overall is None else overall
         statistics = None
         if keep_moments:
-            statistics = kept(state) if packed is None else packed
-        state = state if packed is None else unpack(packed)
-        overall = of_state(state, method) if overall is None else overall
+            statistics, state = pack_up(state) if packed is None else (packed, packed)
         mean, precision = precision_of(state, method, overall)
         return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size, overall)
 
@@ -497,7 +493,9 @@ class Detector:
             NumericalError: see `fit`.
         """
         self, method = self._relaxed(), replace(self.method, epsilon=epsilon)
-        return replace(self._of_state(unkept(self._state("with_epsilon")), method), choice=None)
+        state = self._state("with_epsilon")
+        state = state if isinstance(state, Packed) else unkept(state)
+        return replace(self._of_state(state, method), choice=None)
 
     def leave_one_out(self, batches: Iterable[Any]) -> np.ndarray:
         """`anomaly_map` of the pictures it was fitted on, each as if it had not been.
@@ -527,7 +525,7 @@ class Detector:
         groups: Sequence[Hashable] | None = None,
         ignored: np.ndarray | None = None,
     ) -> Iterator[np.ndarray]:
-        """`leave_one_out`, a batch at a time. It holds a second whitener, 4·H·W·k² bytes.
+        """`leave_one_out`, a batch at a time. It holds a second whitener, 2·H·W·k·(k + 32) bytes.
 
         Args:
             batches: of pictures that it was fitted on, as for `fit`.
@@ -591,7 +589,7 @@ class Detector:
         if groups is not None and len(set(groups)) < len(groups):
             yield from self._left_out_together(embedded, list(groups), judging)
             return
-        whitener, weights = self._left_out_whitener(unpack(state), 1)
+        whitener, weights = self._left_out_whitener(state, 1)
         done = 0
         for z, valid in embedded:
             if groups is not None and done + valid > len(groups):
@@ -654,8 +652,8 @@ class Detector:
     ) -> "Detector":
         """Read a detector that `save` wrote. It scores as the saved one did, bit for bit on the same machine.
 
-        With moments it takes 6·H·W·k² bytes for a moment, whether they are kept or not: the whitener is made
-        beside them. On several hosts each of the mesh's calls it, and what fails on one fails on all.
+        With moments it takes about 4·H·W·k² bytes for a moment, whether they are kept or not: the whitener is
+        made beside them. On several hosts each of the mesh's calls it, and what fails on one fails on all.
 
         Args:
             path: the folder; `~` is the home folder.
@@ -772,7 +770,7 @@ class Detector:
             )
         waiting: dict[Hashable, list[tuple[int, np.ndarray]]] = {}
         ready: dict[int, np.ndarray] = {}
-        whiteners: dict[int, tuple[Whitener, jax.Array | None]] = {}
+        whiteners: dict[int, tuple[Triangle, jax.Array | None]] = {}
         seen = given = 0
         for z, valid in embedded:
             if seen + valid > len(groups):
@@ -788,7 +786,7 @@ class Detector:
                 if m not in whiteners:
                     while len(whiteners) > 1:
                         whiteners.pop(next(iter(whiteners)))
-                    whiteners[m] = self._left_out_whitener(unpack(self.statistics), m)
+                    whiteners[m] = self._left_out_whitener(self.statistics, m)
                 together = jnp.asarray(np.stack([one for _, one in members]))
                 distance = _left_out_together(together, self.mean, self.count, whiteners[m][0], self._alpha)
                 if (weights := whiteners[m][1]) is not None:
@@ -803,7 +801,7 @@ class Detector:
         if seen < len(groups):
             raise ArgumentError(_GROUPS.format(len(groups), seen))
 
-    def _left_out_whitener(self, state: Moments, members: int) -> tuple[Whitener, jax.Array | None]:
+    def _left_out_whitener(self, state: Packed, members: int) -> tuple[Triangle, jax.Array | None]:
         """Where so many are left out together: of `distance` on the grid, and what each location's distances
         are multiplied by."""
         method, overall = self.method, self.overall
@@ -874,7 +872,7 @@ def _score_pictures(
 
 @jax.jit
 def _left_out(
-    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any, weights: Any
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Triangle, shrinkage: Any, weights: Any
 ) -> jax.Array:
     inside = distances(z, mean, whitener)
     corrected = partial(leave_one_out.corrected, shrinkage=shrinkage)
@@ -885,7 +883,7 @@ def _left_out(
 
 @jax.jit
 def _left_out_together(
-    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Whitener, shrinkage: Any
+    z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Triangle, shrinkage: Any
 ) -> jax.Array:
     of_one = over_grid(
         partial(leave_group_out.distances, shrinkage=shrinkage), in_axes=(1, 0, None, 0), out_axes=1

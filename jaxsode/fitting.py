@@ -21,8 +21,9 @@ from jaxsode import algebra, kernels
 from jaxsode.algebra import embedding, over_grid
 from jaxsode.algebra.dual import cheaper
 from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.packing import unpack_symmetric
 from jaxsode.algebra.pooled import Pooled
-from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Whitener
+from jaxsode.algebra.precision import FULL_RANK, PRECISIONS, Needs, Shared, Spec, Triangle, Whitener
 from jaxsode.backbones.packing import Network
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import ArgumentError, DataError, NumericalError
@@ -30,7 +31,7 @@ from jaxsode.meshes import check_rows, rows_of
 from jaxsode.method import Method
 from jaxsode.overall import Overall, epsilon_of, of_state
 from jaxsode.pictures import SLACK, own
-from jaxsode.statistics import MOMENTS, Pictures, Statistic, kind_of
+from jaxsode.statistics import MOMENTS, Packed, Pictures, Statistic, kind_of, unpacked
 
 FeatureMaps = tuple[jax.Array, ...]
 
@@ -359,8 +360,8 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
     """Mean and precision of gathered statistics.
 
     Args:
-        state: moments on the grid, whose scatter is used up: the whitener takes its memory; or another kind
-            of `jaxsode.statistics`. Sharded over rows or not.
+        state: moments on the grid, packed, or not: then their scatter is used up, see `factorise`; or another
+            kind of `jaxsode.statistics`. Sharded over rows or not.
         method: whose precision is wanted, one that is made from this kind of state.
         overall: of all locations, see `jaxsode.overall.of_state`; of the state where it is None.
 
@@ -378,25 +379,28 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
         raise ArgumentError(f"precision {method.precision!r} isn't made from {kind}: gather what it needs")
     overall = of_state(state, method) if overall is None else overall
     epsilon = epsilon_of(method, overall)
-    if isinstance(state, Moments) and spec.needs == "moments":
+    if isinstance(state, Moments | Packed) and spec.needs == "moments":
         mean = state.mean
         whole = overall if overall is not None else Overall(jnp.zeros(()))
         blend = None if whole.covariance is None else (method.shrinkage, whole.covariance)
         weight = (method.variance_weight, whole.variance) if bool(method.variance_weight) else None
         return mean, factorise(state, epsilon, blend=blend, weight=weight)
     made = _made(state, spec, method, epsilon)
-    bad, first = (int(number) for number in _failed_anywhere(made[1]))
+    bad, first = (int(number) for number in _failed(made[1]))
     if bad:
         shared = isinstance(made[1], Shared)
         raise NumericalError(_failure(bad, None if shared else divmod(first, made[0].shape[1])))
     return made
 
 
-def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any = None) -> Whitener:
-    """The whitener at each location, in the memory of the moments' scatter, which is used up.
+def factorise(moments: Moments | Packed, epsilon: Any, *, blend: Any = None, weight: Any = None) -> Triangle:
+    """The whitener at each location.
+
+    It takes about 2·H·W·k·(k + 32) bytes beside the moments, whose scatter is given back then if it is whole.
 
     Args:
-        moments: on the grid, (H, W, …), of at least one picture; sharded over rows or not.
+        moments: on the grid, (H, W, …), of at least one picture; sharded over rows or not. Packed they stay
+            as they are, otherwise their scatter is used up.
         epsilon: ε > 0.
         blend: (α, C̄), see `jaxsode.algebra.precision.blended`; None blends nothing.
         weight: (γ, v̄), see `jaxsode.algebra.precision.weight`; None multiplies by nothing.
@@ -408,11 +412,13 @@ def factorise(moments: Moments, epsilon: Any, *, blend: Any = None, weight: Any 
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
     settings = (epsilon, blend, weight)
-    transposed = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
-    bad, first = (int(number) for number in _failed(transposed))
+    made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
+    bad, first = (int(number) for number in _failed(made))
+    if isinstance(moments, Moments):
+        moments.scatter.delete()
     if bad:
-        raise NumericalError(_failure(bad, divmod(first, transposed.shape[1])))
-    return Whitener(transposed=transposed, triangular=True)
+        raise NumericalError(_failure(bad, divmod(first, moments.count.shape[1])))
+    return made
 
 
 def _failure(bad: int, place: tuple[int, int] | None) -> str:
@@ -499,10 +505,11 @@ def _collected(batches: list[jax.Array], sharding: NamedSharding | None) -> jax.
     return _kept(jnp.concatenate([jnp.moveaxis(z, 0, 2) for z in batches], axis=2), sharding)
 
 
-@partial(jax.jit, donate_argnums=0, static_argnums=3)
+@partial(jax.jit, static_argnums=3)
 def _factorise(
     scatter: jax.Array, count: jax.Array, settings: Any, sharding: NamedSharding | None
-) -> jax.Array:
+) -> Triangle:
+    """Of scatters that are packed or not."""
     if sharding is None:
         return _factorise_rows(scatter, count, settings)
     # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
@@ -518,21 +525,24 @@ def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, array
     )
 
 
-def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> jax.Array:
-    """A few rows of the grid after the other, so that little is held besides the state itself."""
+def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> Triangle:
+    """A few rows of the grid after the other, so that little is held besides the state and what is made."""
     H, width = count.shape
+    packed = scatter.shape[-1] != scatter.shape[-2]  # of k = 1 both are the same
     # As many as make a batch worth the name, and divide H: a row must not be factorised twice.
-    most = min(_MATRICES, _NUMBERS // scatter.shape[-1] ** 2)
+    most = min(_MATRICES, _NUMBERS // scatter.shape[-2] ** 2)
     rows = max(n for n in range(1, max(1, most // width) + 1) if H % n == 0)
 
-    def block(i: jax.Array, state: jax.Array) -> jax.Array:
-        start = i * rows
-        part, n = (jax.lax.dynamic_slice_in_dim(x, start, rows) for x in (state, count))
+    def block(some: tuple[jax.Array, jax.Array]) -> Triangle:
+        part, n = some
+        part = unpack_symmetric(part) if packed else part
         C = part / n[:, :, None, None].astype(part.dtype)
         M = over_grid(_whitener, in_axes=(0, None))(C, settings)
-        return jax.lax.dynamic_update_slice_in_dim(state, jnp.swapaxes(M, -1, -2), start, axis=0)
+        return Triangle.of(jnp.swapaxes(M, -1, -2))
 
-    return jax.lax.fori_loop(0, H // rows, block, scatter)
+    blocks = [x.reshape(H // rows, rows, *x.shape[1:]) for x in (scatter, count)]
+    made = jax.lax.map(block, tuple(blocks))
+    return jax.tree.map(lambda x: x.reshape(H, *x.shape[2:]), made)
 
 
 def _whitener(C: jax.Array, settings: Any) -> jax.Array:
@@ -580,9 +590,15 @@ def _of_pictures(
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
 def _of_moments(
-    state: Moments, epsilon: jax.Array, key: jax.Array, spec: Spec, k: int, sharding: NamedSharding | None
+    state: Moments | Packed,
+    epsilon: jax.Array,
+    key: jax.Array,
+    spec: Spec,
+    k: int,
+    sharding: NamedSharding | None,
 ) -> Any:
-    def one(state: Moments, settings: tuple[jax.Array, jax.Array]) -> Any:
+    def one(state: Any, settings: tuple[jax.Array, jax.Array]) -> Any:
+        state = unpacked(state) if isinstance(state, Packed) else state
         return spec.of_moments(state, settings[0], k, settings[1])  # pyright: ignore[reportOptionalCall]
 
     return _row_by_row(one, state, (epsilon, key), sharding)
@@ -601,15 +617,9 @@ def _row_by_row(
 
 
 @jax.jit
-def _failed(whitener: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How many locations have a whitener that is not finite, and the first of them, counted row by row."""
-    failed = ~jnp.isfinite(jnp.diagonal(whitener, axis1=-2, axis2=-1)).all(-1)
-    return failed.sum(), failed.argmax()
-
-
-@jax.jit
-def _failed_anywhere(precision: Any) -> tuple[jax.Array, jax.Array]:
-    """The same of any precision; a shared one fails at the first location."""
+def _failed(precision: Any) -> tuple[jax.Array, jax.Array]:
+    """How many locations have a precision that is not finite, and the first of them, counted row by row; a
+    shared one fails at the first."""
     if isinstance(precision, Shared):
         failed = jnp.array([~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(precision)]).any()[None]
     else:

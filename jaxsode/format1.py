@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsode import checkpoint, trees
-from jaxsode.algebra.precision import Whitener
+from jaxsode.algebra.packing import panels_of
+from jaxsode.algebra.precision import Triangle
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import CheckpointError
 from jaxsode.layout import assembled, dealt
@@ -56,6 +57,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         fitted = network_of(path, network, layers, arrays["backbone"], backbone)
         size, count = (int(size[0]), int(size[1])), jnp.asarray(pictures, jnp.int32)
         whitener = _unpacked(arrays["whitener"], k)
+        panels = [np.asarray(panel) for panel in panels_of(jnp.asarray(np.swapaxes(whitener, -1, -2)))]
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{shown(path)} holds no whole detector: fit and save it again ({error})"
@@ -64,7 +66,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         "backbone": fitted,
         "W": jnp.asarray(arrays["W"]),
         "mean": _placed(arrays["mean"], mesh),
-        "precision": Whitener(transposed=_placed(np.swapaxes(whitener, -1, -2), mesh), triangular=True),
+        "precision": Triangle(panels=tuple(_placed(panel, mesh) for panel in panels)),
         "count": count,
         "method": method,
         "statistics": None,

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxsode.algebra import pooled
 from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.packing import diagonal_of, unpack_symmetric
 from jaxsode.algebra.pooled import Pooled
 from jaxsode.errors import NumericalError
 from jaxsode.method import Method
@@ -54,7 +55,7 @@ def of_state(state: Any, method: Method) -> Overall | None:
     """What a method wants to know of gathered statistics.
 
     Args:
-        state: of `jaxsode.statistics`, sharded over rows or not; it stays as it is.
+        state: of `jaxsode.statistics`, packed or not, sharded over rows or not; it stays as it is.
         method: whose precision will be made.
 
     Returns:
@@ -129,16 +130,19 @@ def checked(overall: Overall) -> Overall:
 
 
 @jax.jit
-def variances(state: Moments) -> jax.Array:
+def variances(state: Moments | Packed) -> jax.Array:
     """v of each location, the mean of the diagonal of its C.
 
     Args:
-        state: moments on the grid, or one set.
+        state: moments on the grid, packed or not, or one set.
 
     Returns:
         (H, W); of one set ().
     """
-    diagonal = jnp.diagonal(state.scatter, axis1=-2, axis2=-1)
+    if isinstance(state, Packed):
+        diagonal = diagonal_of(state.scatter)
+    else:
+        diagonal = jnp.diagonal(state.scatter, axis1=-2, axis2=-1)
     return jnp.mean(diagonal, axis=-1) / state.count.astype(diagonal.dtype)
 
 
@@ -149,10 +153,10 @@ def _of_state(state: Any, whole: bool) -> Overall:
         return Overall(jnp.trace(C) / C.shape[-1], C if whole else None)
     if isinstance(state, Pictures):
         return Overall(jnp.mean(jnp.var(state.z, axis=2)))
-    assert not isinstance(state, Packed)
     C = None
     if whole:
         C = jnp.mean(state.scatter / state.count[..., None, None].astype(state.scatter.dtype), axis=(0, 1))
+        C = unpack_symmetric(C) if isinstance(state, Packed) else C
     return Overall(jnp.mean(variances(state)), C)
 
 

@@ -8,7 +8,7 @@ import jax
 from jaxsode import algebra, kernels
 from jaxsode.algebra import over_grid
 from jaxsode.algebra.distance import root
-from jaxsode.algebra.precision import Shared, Whitener
+from jaxsode.algebra.precision import Shared, Triangle
 
 
 @jax.jit
@@ -26,9 +26,9 @@ def distances(z: jax.Array, mean: jax.Array, precision: Any) -> jax.Array:
     if isinstance(precision, Shared):
         of_one = over_grid(precision.one.distance, in_axes=(0, 0 if mean.ndim == 3 else None))
         return jax.vmap(of_one, in_axes=(0, None))(z, mean)
-    if isinstance(precision, Whitener) and precision.triangular:
-        squared = _over_locations(lambda z, mean, M: Whitener(transposed=M).squared_distances(z, mean))
-        return root(kernels.squared_distances(z, mean, precision.transposed, plain=squared))
+    if isinstance(precision, Triangle):
+        squared = _over_locations(lambda z, mean, some: Triangle(panels=some).squared_distances(z, mean))
+        return root(kernels.squared_distances(z, mean, precision.panels, plain=squared))
     return _over_locations(lambda z, mean, precision: precision.distances(z, mean))(z, mean, precision)
 
 

@@ -19,7 +19,7 @@ from jaxsode.algebra.dual import Dual
 from jaxsode.algebra.moments import Moments
 from jaxsode.algebra.packing import pack_lower, pack_symmetric, unpack_lower, unpack_symmetric
 from jaxsode.algebra.pooled import Pooled
-from jaxsode.algebra.precision import Needs, Shared, Whitener
+from jaxsode.algebra.precision import Needs, Shared, Triangle, Whitener
 
 
 @jax.tree_util.register_dataclass
@@ -37,6 +37,11 @@ class Packed:
     origin: jax.Array
     offset: jax.Array
     scatter: jax.Array
+
+    @property
+    def mean(self) -> jax.Array:
+        """(H, W, k) μ."""
+        return self.origin + self.offset
 
 
 @jax.tree_util.register_dataclass
@@ -125,7 +130,7 @@ def unpack(packed: Packed) -> Moments:
     Args:
         packed: by `pack`.
     """
-    return _by_columns(_unpacked, packed)
+    return _by_columns(unpacked, packed)
 
 
 def merged(a: Any, b: Any) -> Any:
@@ -142,10 +147,15 @@ def merged(a: Any, b: Any) -> Any:
 
 @jax.jit
 def _merged_packed(a: Packed, b: Packed) -> Moments:
-    return _by_columns(lambda a, b: MOMENTS.merge(_unpacked(a), _unpacked(b)), a, b)
+    return _by_columns(lambda a, b: MOMENTS.merge(unpacked(a), unpacked(b)), a, b)
 
 
-def _unpacked(packed: Packed) -> Moments:
+def unpacked(packed: Packed) -> Moments:
+    """Moments of one location or more, all at once, in a program that goes through a grid; see `unpack`.
+
+    Args:
+        packed: its arrays begin with no axis, or more than the grid's.
+    """
     return Moments(packed.count, packed.origin, packed.offset, unpack_symmetric(packed.scatter))
 
 
@@ -181,6 +191,22 @@ def kept(state: Any) -> Any:
     if isinstance(state, Pictures):  # which nothing updates in place
         return state
     return pack(state) if kind_of(state) == "moments" else jax.tree.map(jnp.copy, state)
+
+
+def pack_up(state: Any) -> tuple[Any, Any]:
+    """A state as a detector keeps it, and what its precision is to be made of.
+
+    Args:
+        state: of a fit. What is packed is given back, so that there aren't both when the precision is made.
+
+    Returns:
+        `kept` of the state; and the same where that is packed, otherwise the state.
+    """
+    made = kept(state)
+    if not isinstance(made, Packed):
+        return made, state
+    state.scatter.delete()
+    return made, made
 
 
 def unkept(state: Any) -> Any:
@@ -254,9 +280,9 @@ def named(state: Any) -> tuple[str, dict[str, jax.Array], dict[str, jax.Array]]:
     Returns:
         The name of its kind; its arrays by name that have the grid's rows as first axis; the others.
     """
-    kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
-    if isinstance(state, Whitener) and state.triangular:
+    if isinstance(state, Triangle):
         return "triangular", {"packed": _pack_lower(state)}, {}
+    kind = next(name for name, (made, _) in _KINDS.items() if isinstance(state, made))
     whole = _KINDS[kind][1]
     one = state.one if isinstance(state, Shared) else state
     arrays = {"matrix": one.matrix} if isinstance(one, Whitener) else vars(one)
@@ -272,23 +298,22 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
         arrays: all of its arrays by name.
     """
     if kind == "triangular":
-        return Whitener(transposed=_unpack_lower(arrays["packed"]), triangular=True)
+        return _unpack_lower(arrays["packed"])
     if kind == "whitener":
         return Whitener.of(arrays["matrix"])
     if kind == "shared":
-        return Shared(Whitener.of(arrays["matrix"], triangular=True))
+        return Shared(Whitener.of(arrays["matrix"]))
     return _KINDS[kind][0](**arrays)
 
 
 @jax.jit
-def _pack_lower(whitener: Whitener) -> jax.Array:
-    return pack_lower(whitener.matrix)
+def _pack_lower(triangle: Triangle) -> jax.Array:
+    return _by_columns(lambda one: pack_lower(one.matrix), triangle)
 
 
 @jax.jit
-def _unpack_lower(packed: jax.Array) -> jax.Array:
-    """Transposed."""
-    return _by_columns(lambda packed: jnp.swapaxes(unpack_lower(packed), -1, -2), packed)
+def _unpack_lower(packed: jax.Array) -> Triangle:
+    return _by_columns(lambda one: Triangle.of(jnp.swapaxes(unpack_lower(one), -1, -2)), packed)
 
 
 # By name: the class, and which of its arrays don't begin with the grid's rows.

@@ -3,11 +3,19 @@
 The lower triangle is cut into three: of k = 2h rows the upper triangle A₁₁ and the lower one A₂₂, which
 together fill a rectangle, and the square A₂₁ below (LAPACK's rectangular full packed format, TF of LAWN 199).
 Slices and one choice by place are all that it takes, so it runs at the memory's speed.
+
+What is multiplied by vectors is kept in panels instead, a few columns each: half of the numbers and some
+zeros, as plain matrices.
 """
 
 import jax.numpy as jnp
 
 from jaxsode._typing import Array, Float
+
+WIDTH = 32
+"""Columns of a panel, or a multiple of it; every processor's vectors divide it."""
+PANELS = 16
+"""At most."""
 
 
 def pack_symmetric(S: Float[Array, "... k k"]) -> Float[Array, "... r h"]:
@@ -67,6 +75,22 @@ def unpack_symmetric(packed: Float[Array, "... r h"]) -> Float[Array, "... k k"]
     return jnp.concatenate([above, jnp.concatenate([A21, A22], axis=-1)], axis=-2)
 
 
+def diagonal_of(packed: Float[Array, "... r h"]) -> Float[Array, "... k"]:
+    """The diagonal of the matrix that `pack_symmetric` or `pack_lower` packed.
+
+    Args:
+        packed: (…, 2⌊k/2⌋ + 1, ⌈k/2⌉).
+
+    Returns:
+        (…, k).
+    """
+    rows, h = packed.shape[-2:]
+    even = int(rows == 2 * h + 1)
+    first = packed[..., even : h + even, :]
+    last = packed[..., :h, :] if even else packed[..., : h - 1, 1:]
+    return jnp.concatenate([jnp.diagonal(one, axis1=-2, axis2=-1) for one in (first, last)], axis=-1)
+
+
 def _fold(
     A11: Float[Array, "... h h"], A21: Float[Array, "... m h"], upper: Float[Array, "... m m"]
 ) -> Float[Array, "... r h"]:
@@ -87,3 +111,43 @@ def _mirrored(A: Float[Array, "... m m"], *, lower: bool) -> Float[Array, "... m
     if lower:
         return jnp.tril(A) + jnp.swapaxes(jnp.tril(A, -1), -1, -2)
     return jnp.triu(A) + jnp.swapaxes(jnp.triu(A, 1), -1, -2)
+
+
+def panels_of(U: Float[Array, "... k k"]) -> tuple[Array, ...]:
+    """An upper triangular matrix by columns, and of them only what is above the diagonal of the last.
+
+    Args:
+        U: (…, k, k), upper triangular; k > 0.
+
+    Returns:
+        Panels of equally many columns, of U's dtype: 32, more from k = 513 on, and for a smaller k as many as
+        there are, see `shapes_of`. Those that U lacks come first and are 0.
+    """
+    k = U.shape[-1]
+    made = []
+    for rows, width in shapes_of(k):
+        first = max(0, rows - width)
+        around = [(0, 0)] * (U.ndim - 1) + [(width - (rows - first), 0)]
+        made.append(jnp.pad(U[..., :rows, first:rows], around))
+    return tuple(made)
+
+
+def shapes_of(k: int) -> list[tuple[int, int]]:
+    """Rows and columns of the panels of a (k, k) matrix; together they have about k(k + 32)/2 numbers."""
+    width = min(k, WIDTH * -(-k // (WIDTH * PANELS)))
+    return [(rows, width) for rows in range(k - (-(-k // width) - 1) * width, k + 1, width)]
+
+
+def of_panels(panels: tuple[Array, ...]) -> Float[Array, "... k k"]:
+    """The upper triangular matrix of `panels_of`.
+
+    Args:
+        panels: by `panels_of`.
+
+    Returns:
+        (…, k, k), zero below the diagonal.
+    """
+    k = panels[-1].shape[-2]
+    around = [(0, 0)] * (panels[0].ndim - 2)
+    columns = [jnp.pad(panel, [*around, (0, k - panel.shape[-2]), (0, 0)]) for panel in panels]
+    return jnp.concatenate(columns, axis=-1)[..., -k:]

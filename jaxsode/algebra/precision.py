@@ -5,7 +5,7 @@ half the numbers of P, and the distance can't come out imaginary. Factor once, a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -17,6 +17,7 @@ from jaxsode.algebra import moments as moments_
 from jaxsode.algebra.cholesky import inverse_cholesky
 from jaxsode.algebra.distance import mahalanobis, root
 from jaxsode.algebra.moments import Moments
+from jaxsode.algebra.packing import of_panels, panels_of
 
 _LEAST = 1e-3  # of the mean variance
 
@@ -27,24 +28,21 @@ class Whitener:
     """A matrix M that turns z − μ into a vector whose length is the distance; made by `of`.
 
     Attributes:
-        transposed: (k, m) Mᵀ, triangular with m = k, of C + εI; or rectangular, of some of C's eigenvectors.
-            So that a vector runs along its rows: a processor adds whole rows faster than along one, and one
-            picture's distances then take as long as it takes to read the matrices.
-        triangular: whether M is known to be lower triangular: then half of it says all.
+        transposed: (k, m) Mᵀ, of C + εI with m = k, or of some of C's eigenvectors. So that a vector runs
+            along its rows: a processor adds whole rows faster than along one, and one picture's distances
+            then take as long as it takes to read the matrices.
     """
 
     transposed: Float[Array, "... k m"]
-    triangular: bool = field(default=False, metadata={"static": True})
 
     @classmethod
-    def of(cls, matrix: Float[Array, "... m k"], *, triangular: bool = False) -> "Whitener":
+    def of(cls, matrix: Float[Array, "... m k"]) -> "Whitener":
         """From M itself.
 
         Args:
             matrix: (m, k), or of a whole grid.
-            triangular: see `Whitener`; it is not checked.
         """
-        return cls(transposed=jnp.swapaxes(matrix, -1, -2), triangular=triangular)
+        return cls(transposed=jnp.swapaxes(matrix, -1, -2))
 
     @property
     def matrix(self) -> Float[Array, "... m k"]:
@@ -77,13 +75,54 @@ class Whitener:
 
     def squared_distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
         """d² of N vectors at once, see `distances`."""
+        return _squared_lengths(z - mean[None, :], self.transposed)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Triangle:
+    """A `Whitener` whose M is lower triangular, in about half of the memory; made by `of`.
+
+    Attributes:
+        panels: some columns of Mᵀ each, see `jaxsode.algebra.packing.panels_of`. A few pictures' distances
+            take as long as it takes to read them.
+    """
+
+    panels: tuple[Array, ...]
+
+    @classmethod
+    def of(cls, transposed: Float[Array, "... k k"]) -> "Triangle":
+        """From Mᵀ.
+
+        Args:
+            transposed: (k, k), or of a whole grid, upper triangular; it is not checked.
+        """
+        return cls(panels=panels_of(transposed))
+
+    @property
+    def matrix(self) -> Float[Array, "... k k"]:
+        """(k, k) M."""
+        return jnp.swapaxes(of_panels(self.panels), -1, -2)
+
+    def distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
+        """See `Whitener.distances`."""
+        return root(self.squared_distances(z, mean))
+
+    def squared_distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
+        """d² of N vectors at once, see `distances`."""
         y = z - mean[None, :]
-        if y.shape[0] == 1:
-            # A product of matrices would pack M first, which takes longer than all else.
-            white = jnp.sum(self.transposed * y[0][:, None], axis=0)[None]
-        else:
-            white = jnp.matmul(y, self.transposed, precision=jax.lax.Precision.HIGHEST)
-        return jnp.sum(white * white, axis=1)
+        first, *rest = (_squared_lengths(y[:, : panel.shape[-2]], panel) for panel in self.panels)
+        return sum(rest, first)
+
+
+def _squared_lengths(y: Float[Array, "N k"], transposed: Float[Array, "k m"]) -> Float[Array, " N"]:
+    """Of My, for each y."""
+    if y.shape[0] == 1:
+        # A product of matrices would pack M first, which takes longer than all else.
+        white = jnp.sum(transposed * y[0][:, None], axis=0)[None]
+    else:
+        white = jnp.matmul(y, transposed, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(white * white, axis=1)
 
 
 def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
@@ -96,7 +135,7 @@ def local(moments: Moments, epsilon: float | Float[Array, ""]) -> Whitener:
     Returns:
         The whitener, NaN where C + εI is not positive definite.
     """
-    return Whitener.of(whitener(moments_.covariance(moments), epsilon), triangular=True)
+    return Whitener.of(whitener(moments_.covariance(moments), epsilon))
 
 
 def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whitener:
@@ -109,7 +148,7 @@ def of_pooled(state: pooled.Pooled, epsilon: float | Float[Array, ""]) -> Whiten
     Returns:
         The whitener, one for all; NaN where C + εI is not positive definite.
     """
-    return Whitener.of(whitener(pooled.covariance(state), epsilon), triangular=True)
+    return Whitener.of(whitener(pooled.covariance(state), epsilon))
 
 
 def whitener(covariance: Float[Array, "k k"], epsilon: float | Float[Array, ""]) -> Float[Array, "k k"]:

@@ -1,4 +1,4 @@
-"""Squared distances of a grid of locations by triangular whiteners: on a CPU in code, of half the numbers."""
+"""Squared distances of a grid of locations by triangular whiteners in panels: on a CPU in code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from jaxsode.kernels.switch import choose, is_evaluated
 def squared_distances(
     z: Float[Array, "N H W k"],
     mean: Float[Array, "H W k"],
-    transposed: Float[Array, "H W k k"],
+    panels: tuple[Array, ...],
     *,
     plain: Callable[..., Any],
 ) -> Float[Array, "N H W"]:
@@ -22,13 +22,14 @@ def squared_distances(
     Args:
         z: (N, H, W, k).
         mean: (H, W, k), μ.
-        transposed: (H, W, k, k), Mᵀ, zero below the diagonal.
-        plain: (z, μ, Mᵀ) → the result, in the words of JAX.
+        panels: of Mᵀ, each (H, W, its rows, columns): some columns each, in order, and of them the rows that
+            aren't zero in the last; the first panel begins with columns of zeros that Mᵀ lacks.
+        plain: (z, μ, panels) → the result, in the words of JAX.
 
     Returns:
         (N, H, W). Infinity stays infinite in code, and is NaN in words, where it is multiplied by M's zeros.
     """
-    known = is_evaluated() and all(array.dtype == jnp.float32 for array in (z, mean, transposed))
-    if not known or not native.measures(z):
-        return plain(z, mean, transposed)
-    return choose(z, mean, transposed, plain=plain, cpu=native.squared_distances)
+    known = is_evaluated() and all(array.dtype == jnp.float32 for array in (z, mean, *panels))
+    if not known or not native.measures(z, panels):
+        return plain(z, mean, panels)
+    return choose(z, mean, panels, plain=plain, cpu=native.squared_distances)

@@ -11,7 +11,7 @@ from tiny import pictures
 
 from jaxsode import Method, algebra, fitting, kernels, scoring
 from jaxsode.algebra import over_grid
-from jaxsode.algebra.precision import Whitener
+from jaxsode.algebra.precision import Triangle
 from jaxsode.backbones.registry import BACKBONES, create
 from jaxsode.detector import Detector, _score
 from jaxsode.fitting import extract_
@@ -77,7 +77,7 @@ def test_no_fit_chooses(sharding):
 
 def _wide():
     """Vectors that fill a panel of any machine's code."""
-    whitener = Whitener(transposed=jnp.zeros((H, W, 64, 64)), triangular=True)
+    whitener = Triangle.of(jnp.zeros((H, W, 64, 64)))
     return _array(N, H, W, 64), _array(H, W, 64), whitener
 
 
@@ -85,7 +85,7 @@ def test_no_score_chooses():
     with kernels.evaluated(True):
         assert _chooses(scoring.distances, *_wide()) == (native.ready() is not None)
     with kernels.plain():
-        mean, whitener = _array(H, W, K), Whitener(transposed=jnp.zeros((H, W, K, K)), triangular=True)
+        mean, whitener = _array(H, W, K), Triangle.of(jnp.zeros((H, W, K, K)))
         assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
         with kernels.evaluated(True):
             assert not _chooses(scoring.distances, *_wide())

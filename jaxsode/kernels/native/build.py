@@ -20,17 +20,16 @@ from jaxsode.kernels.native import calls, cholesky, direct, distances, moments, 
 from jaxsode.kernels.native.target import Target
 
 _CALLS = {
-    "direct": (partial(direct.emit_direct, shortcut=False), 4, direct.NUMBERS, 1),
-    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), 5, direct.NUMBERS, 1),
-    "distances": (distances.emit_distances, 4, distances.NUMBERS, 1),
-    "moments": (moments.emit_moments, 7, moments.NUMBERS, 3),
-    "inverse_cholesky": (cholesky.emit_inverse_cholesky, 2, cholesky.NUMBERS, 1),
-    "pooled": (direct.emit_pooled, 4, direct.NUMBERS, 1),
-    "winograd": (partial(winograd.emit_winograd, shortcut=False), 4, winograd.NUMBERS, 1),
-    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), 5, winograd.NUMBERS, 1),
+    "direct": (partial(direct.emit_direct, shortcut=False), direct.NUMBERS),
+    "direct_shortcut": (partial(direct.emit_direct, shortcut=True), direct.NUMBERS),
+    "distances": (distances.emit_distances, distances.NUMBERS),
+    "moments": (moments.emit_moments, moments.NUMBERS),
+    "inverse_cholesky": (cholesky.emit_inverse_cholesky, cholesky.NUMBERS),
+    "pooled": (direct.emit_pooled, direct.NUMBERS),
+    "winograd": (partial(winograd.emit_winograd, shortcut=False), winograd.NUMBERS),
+    "winograd_shortcut": (partial(winograd.emit_winograd, shortcut=True), winograd.NUMBERS),
 }
-"""Of each function that XLA can call: what emits its task, of how many arguments it is, the first one's
-numbers, and how many results it has besides the working memory."""
+"""Of each function that XLA can call: what emits its task, and the numbers that are its first argument."""
 _engines: list[Any] = []
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 _SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(toom_cook.__file__))
@@ -62,7 +61,7 @@ class Code:
 
     def order(self, name: str) -> Sequence[str]:
         """Of the numbers of a call."""
-        return _CALLS[name][2]
+        return _CALLS[name][1]
 
 
 def machine_for(target: Target) -> llvm.TargetMachine:
@@ -92,9 +91,9 @@ def compiled(target: Target, machine: llvm.TargetMachine, folder: Path | None) -
 def _optimised(target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     module = ir.Module()
     products = product.emit_products(module, target)
-    for name, (emit, arguments, _, results) in _CALLS.items():
+    for name, (emit, _) in _CALLS.items():
         task = emit(module, target, products)
-        calls.emit_call(module, name, task, arguments=arguments, results=results + 1)
+        calls.emit_call(module, name, task)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     # Its loops are written as they shall be: what could still be done to them takes more time than it saves.

@@ -14,9 +14,9 @@ from jaxsode.kernels.native.emitter import BYTE, INT32, INT64, NOTHING, NULL, PO
 VERSION = (0, 3)
 """Of the interface, its header's XLA_FFI_API_MAJOR and XLA_FFI_API_MINOR."""
 
-# XLA_FFI_CallFrame; XLA_FFI_Args and XLA_FFI_Rets within it have the pointers at 32
+# XLA_FFI_CallFrame, with XLA_FFI_Args and XLA_FFI_Rets in it
 _EXTENSION, _API, _CONTEXT, _STAGE = 8, 16, 24, 32
-_ARGUMENTS, _RESULTS = 40 + 32, 80 + 32
+_ARGUMENTS, _RESULTS = 40 + 16, 80 + 16  # how many; the pointers to them 16 further on
 _DATA = 24  # XLA_FFI_Buffer
 _EXECUTE = 3  # XLA_FFI_ExecutionStage
 _METADATA, _MAJOR, _MINOR = 24, 8 + 16, 8 + 20  # XLA_FFI_Metadata_Extension, XLA_FFI_Metadata
@@ -35,14 +35,13 @@ TASK = [POINTER, INT64, INT64]
 then of all results; a worker's number is one of a kind among those that run at the same time."""
 
 
-def emit_call(module: ir.Module, name: str, task: Value, *, arguments: int, results: int) -> None:
+def emit_call(module: ir.Module, name: str, task: Value) -> None:
     """Emits `name`, a handler that XLA calls: it runs a task for each number below how many there are.
 
     Args:
         module: that holds the task.
-        name: of the handler.
+        name: of the handler. The first of its arguments is of int32 numbers, see `TASKS`.
         task: see `TASK`.
-        arguments, results: how many. The first argument is of int32 numbers, see `TASKS`.
     """
     helper = _emit_helper(module, f"{name}_helper", task)
     e = Emitter(module, name, [POINTER], returns=POINTER)
@@ -62,12 +61,13 @@ def emit_call(module: ir.Module, name: str, task: Value, *, arguments: int, resu
         b.ret(NULL)
 
     malloc = e.declared("malloc", POINTER, [INT64])
-    shared = b.call(malloc, [whole(_OPERANDS + 8 * (arguments + results))])
-    for first, base, count in ((0, _ARGUMENTS, arguments), (arguments, _RESULTS, results)):
-        buffers = field(frame, base, POINTER)
-        for i in range(count):
+    arguments, results = (field(frame, base, INT64) for base in (_ARGUMENTS, _RESULTS))
+    shared = b.call(malloc, [e.plus(e.times(e.plus(arguments, results), 8), _OPERANDS)])
+    for first, base, count in ((whole(0), _ARGUMENTS, arguments), (arguments, _RESULTS, results)):
+        buffers = field(frame, base + 16, POINTER)
+        with e.loop(count) as i:
             data = field(b.load(e.at(buffers, i, of=POINTER), typ=POINTER), _DATA, POINTER)
-            b.store(data, e.at(shared, _OPERANDS // 8 + first + i, of=POINTER))
+            b.store(data, e.at(shared, _OPERANDS // 8, first, i, of=POINTER))
     numbers = b.load(e.at(shared, _OPERANDS // 8, of=POINTER), typ=POINTER)
     tasks, workers = (b.sext(b.load(e.at(numbers, i, of=INT32), typ=INT32), INT64) for i in (TASKS, WORKERS))
     for offset, initial in ((_NEXT, whole(0)), (_DONE, whole(0)), (_WORKER, whole(0)), (_TASKS, tasks)):

@@ -7,18 +7,20 @@ LOCATIONS = 64
 """Of a task, at most."""
 
 
-def measures(z: Float[Array, "N H W k"]) -> bool:
-    """Whether the code takes such vectors: some, of a known number of pictures, that fill a panel.
+def measures(z: Float[Array, "N H W k"], panels: tuple[Array, ...]) -> bool:
+    """Whether the code takes such vectors and panels: some, of a known number of pictures, and whole ones.
 
     Args:
         z: (N, H, W, k).
+        panels: see `jaxsode.kernels.squared_distances`.
     """
-    known = isinstance(z.shape[0], int) and min(z.shape) > 0
-    return known and (machine := code.ready()) is not None and z.shape[3] >= machine.target.panel
+    if not isinstance(z.shape[0], int) or min(z.shape) == 0 or (machine := code.ready()) is None:
+        return False
+    return panels[-1].shape[-1] % machine.target.panel == 0
 
 
 def squared_distances(
-    z: Float[Array, "N H W k"], mean: Float[Array, "H W k"], transposed: Float[Array, "H W k k"]
+    z: Float[Array, "N H W k"], mean: Float[Array, "H W k"], panels: tuple[Array, ...]
 ) -> Float[Array, "N H W"]:
     """As `jaxsode.kernels.squared_distances`, on a CPU."""
     from jaxsode.kernels.native import distances
@@ -31,6 +33,8 @@ def squared_distances(
         "pictures": N,
         "locations": locations,
         "count": H * W,
+        "panels": len(panels),
+        "width": panels[-1].shape[-1],
         "working": distances.working(k, N, code.ready().target),
     }
-    return code.call("distances", numbers, (z, mean, transposed), [(N, H, W)])[0]
+    return code.call("distances", numbers, (z, mean, *panels), [(N, H, W)])[0]
