@@ -294,8 +294,9 @@ def test_distances_are_the_definition(code, k, pictures):
     M = np.tril(_drawn(rng, 5, 7, k, k))
     z[-1, 1, 2, k // 2] = np.nan
     panels = panels_of(jnp.asarray(np.swapaxes(M, -1, -2)))
-    assert native.measures(z, panels)
-    got = native.squared_distances(jnp.asarray(z), jnp.asarray(mean), panels)
+    given = jnp.asarray(z), jnp.asarray(mean), panels
+    assert native.measures(given[0], panels)
+    got = native.squared_distances(*given)
     white = np.einsum("hwij,nhwj->nhwi", M.astype(np.float64), z.astype(np.float64) - mean)
     assert np.isnan(np.asarray(got)).sum() == 1
     np.testing.assert_allclose(got, (white**2).sum(-1), rtol=1e-5)
