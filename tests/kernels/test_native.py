@@ -1,6 +1,8 @@
 """Machine code against sums in float64: any size and window, with every vector that this machine has."""
 
 import dataclasses
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -517,3 +519,23 @@ def test_compiled_code_is_kept_and_a_damaged_file_replaced(tmp_path, monkeypatch
     assert path.read_bytes() == whole
     assert build.compiled(HERE, machine, tmp_path / "absent") == code
     assert build._fingerprint(HERE) != build._fingerprint(dataclasses.replace(HERE, pixels=1))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no processors to choose from here")
+def test_threads_may_run_afterwards_where_they_might_before(code):
+    """A thread that is woken on its caller's processor moves to another."""
+    z = jnp.zeros((1, 64, 64, 64))
+    operands = z, z[0], panels_of(jnp.broadcast_to(jnp.eye(64), (64, 64, 64, 64)))
+    measure = jax.jit(native.squared_distances)
+    jax.block_until_ready(measure(*operands))
+
+    def allowed():
+        return {thread: os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+    before = allowed()
+    for _ in range(20):
+        time.sleep(0.01)
+        jax.block_until_ready(measure(*operands))
+    after = allowed()
+    assert {thread: after[thread] for thread in before if thread in after} == before
+    assert set(map(frozenset, after.values())) == set(map(frozenset, before.values()))

@@ -4,6 +4,7 @@ The calling convention is XLA's foreign function interface, a C interface of its
 below are those of the structures in its header, `xla/ffi/api/c_api.h` in `jax.ffi.include_dir()`.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,11 @@ _EXECUTE = 3  # XLA_FFI_ExecutionStage
 _METADATA, _MAJOR, _MINOR = 24, 8 + 16, 8 + 20  # XLA_FFI_Metadata_Extension, XLA_FFI_Metadata
 _DESTROY, _SCHEDULE, _THREADS = 64, 136, 144  # XLA_FFI_Api
 
-# What the threads of a call share: four counters, what is wanted, and the operands.
-_NEXT, _DONE, _HOLDERS, _WORKER, _TASKS, _OPERANDS = 0, 8, 16, 24, 32, 40
+# What the threads of a call share: four counters, what is wanted, the caller's processor, and the operands.
+_NEXT, _DONE, _HOLDERS, _WORKER, _TASKS, _PROCESSOR, _OPERANDS = 0, 8, 16, 24, 32, 40, 48
+_AFFINITY = 16  # 64-bit words of the C library's cpu_set_t, which has a bit for each processor
+
+_KNOWS_PROCESSORS = sys.platform == "linux"
 
 TASKS, WORKERS = 0, 1
 """Where the numbers of a call, its first operand, have how many tasks it is of, and for how many threads at
@@ -72,6 +76,9 @@ def emit_call(module: ir.Module, name: str, task: Value) -> None:
     tasks, workers = (b.sext(b.load(e.at(numbers, i, of=INT32), typ=INT32), INT64) for i in (TASKS, WORKERS))
     for offset, initial in ((_NEXT, whole(0)), (_DONE, whole(0)), (_WORKER, whole(0)), (_TASKS, tasks)):
         b.store(initial, e.at(shared, offset, of=BYTE))
+    if _KNOWS_PROCESSORS:
+        processor = b.call(e.declared("sched_getcpu", INT32, []), [])
+        b.store(b.sext(processor, INT64), e.at(shared, _PROCESSOR, of=BYTE))
 
     # The caller works too, and waits at the end for tasks that others have begun, never for a thread to
     # begin: all of XLA's threads may be callers.
@@ -121,10 +128,40 @@ def _emit_helper(module: ir.Module, name: str, task: Value) -> Value:
     """A thread's part. It may begin when the call has long ended, and finds nothing to do then."""
     e = Emitter(module, name, [POINTER])
     (shared,) = e.arguments
+    if _KNOWS_PROCESSORS:
+        _emit_move(e, shared)
     _emit_work(e, shared, task)
     _emit_release(e, shared)
     e.done()
     return e.function
+
+
+def _emit_move(e: Emitter, shared: Value) -> None:
+    """Off the caller's processor, if that is where the system woke this thread.
+
+    After a pause it does so although another one is idle, and for milliseconds the caller doesn't run. Where
+    the thread may run is the same afterwards.
+    """
+    b = e.build
+    here = b.sext(b.call(e.declared("sched_getcpu", INT32, []), []), INT64)
+    same = b.icmp_signed("==", here, b.load(e.at(shared, _PROCESSOR, of=BYTE), typ=INT64))
+    counted = b.icmp_unsigned("<", here, whole(64 * _AFFINITY))
+    allowed, others = (e.local(ir.Constant(ir.ArrayType(INT64, _AFFINITY), None)) for _ in range(2))
+    kinds = [INT32, INT64, POINTER]
+    ask, say = (e.declared(f"sched_{what}affinity", INT32, kinds) for what in ("get", "set"))
+
+    def done(function: Value, processors: Value) -> Value:
+        result = b.call(function, [ir.Constant(INT32, 0), whole(8 * _AFFINITY), processors])
+        return b.icmp_signed("==", result, ir.Constant(INT32, 0))
+
+    with b.if_then(b.and_(same, counted)), b.if_then(done(ask, allowed)):
+        e.fill(others, allowed, whole(2 * _AFFINITY))
+        word = e.at(others, b.lshr(here, whole(6)), of=INT64)
+        bit = b.shl(whole(1), b.and_(here, whole(63)))
+        b.store(b.and_(b.load(word, typ=INT64), b.not_(bit)), word)
+        # It fails, and changes nothing, where there is no other.
+        with b.if_then(done(say, others)):
+            done(say, allowed)
 
 
 def _emit_work(e: Emitter, shared: Value, task: Value) -> None:
