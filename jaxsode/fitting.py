@@ -556,7 +556,7 @@ def _whitener(C: jax.Array, settings: Any) -> jax.Array:
 
 
 def _made(state: Any, spec: Spec, method: Method, epsilon: Any) -> tuple[jax.Array, Any]:
-    """Mean and precision of the kinds that are not made in place."""
+    """Mean and precision of the kinds that are made of other things than each location's own moments."""
     key = embedding.as_key(0 if method.seed is None else method.seed)
     k = method.k or 0
     if isinstance(state, Pooled):
