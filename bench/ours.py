@@ -1,6 +1,7 @@
 """This package as an implementation to be measured: `Detector` whole, and its steps one by one."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Pa
 def build(setting: Setting, parts: Parts) -> "Ours":
     """See `bench.setting.build`."""
     return Ours(setting, parts)
+
+
+def plain(setting: Setting, parts: Parts) -> "Plain":
+    """See `bench.setting.build`."""
+    return Plain(setting, parts)
 
 
 class Ours:
@@ -130,3 +136,34 @@ class Ours:
 
     def _grid(self) -> tuple[int, int]:
         return grid_of(self.backbone, self.setting.size)
+
+
+class Plain(Ours):
+    """In the words of JAX and its libraries alone, see `jaxsode.kernels.plain`."""
+
+    def fit(self, *arguments: Any, **options: Any) -> Detector:
+        with kernels.plain():
+            return super().fit(*arguments, **options)
+
+    def score(self, model: Detector, pictures: np.ndarray) -> jax.Array:
+        with kernels.plain():
+            return super().score(model, pictures)
+
+    def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
+        with kernels.plain():
+            return _all_plain(super().fit_stages(batches))
+
+    def score_stages(self, model: Detector, pictures: np.ndarray) -> dict[str, Stage]:
+        with kernels.plain():
+            return _all_plain(super().score_stages(model, pictures))
+
+
+def _all_plain(stages: dict[str, Stage]) -> dict[str, Stage]:
+    def inside(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            with kernels.plain():
+                return call(*given)
+
+        return called
+
+    return {name: replace(stage, call=inside(stage.call)) for name, stage in stages.items()}

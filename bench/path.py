@@ -16,7 +16,7 @@ from bench import child, ours, pictures
 from bench.errors import BenchError
 from bench.harness import Contender, Deadline, Timing, check, race, relative_error
 from bench.record import Result
-from bench.setting import IMPLEMENTATIONS, RUNTIMES, Implementation, Parts, Setting, Stage, build
+from bench.setting import IMPLEMENTATIONS, ON_REQUEST, RUNTIMES, Implementation, Parts, Setting, Stage, build
 
 TOLERANCE = 5e-3  # of an anomaly map, float32 on both sides
 OURS = "ours"
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser, *, names: Iterable[str] = IMPLE
     parser.add_argument("--backbone", nargs="+", default=("resnet18", "wide_resnet50_2"))
     parser.add_argument("--k", type=int, nargs="+", default=(100, 50, 300))
     parser.add_argument("--size", type=size, nargs="+", default=((704, 256), (256, 256)), metavar="HxW")
-    parser.add_argument("--only", nargs="+", choices=tuple(names), help="implementations")
+    parser.add_argument("--only", nargs="+", choices=(*names, *ON_REQUEST), help="implementations")
     parser.set_defaults(pooling=(1,))
     parser.add_argument("--weights", type=Path, help="file of the backbone's; random ones by default")
     parser.add_argument("--data-dir", type=Path, help="KolektorSDD; generated pictures by default")
@@ -91,7 +91,8 @@ def available(
         result: of the suite.
         names: see `add_options`.
     """
-    modules = {name: place.partition(":")[0] for name, place in (IMPLEMENTATIONS | RUNTIMES).items()}
+    places = IMPLEMENTATIONS | RUNTIMES | ON_REQUEST
+    modules = {name: place.partition(":")[0] for name, place in places.items()}
     return [name for name in only or names if result.optional(modules[name], name) is not None]
 
 

@@ -28,6 +28,8 @@ RUNTIMES = {
     "ours, exported to ONNX": "bench.peers.exported",
 }
 """What only scores, by what ours fitted; the same, or a module and another function of it."""
+ON_REQUEST = {"ours, without machine code": "bench.ours:plain"}
+"""What is named with `--only` or doesn't take part."""
 
 
 @dataclass(frozen=True)
@@ -156,5 +158,5 @@ def build(name: str, setting: Setting, parts: Parts) -> Any:
     Raises:
         ImportError: its library is not there.
     """
-    module, _, function = (IMPLEMENTATIONS | RUNTIMES)[name].partition(":")
+    module, _, function = (IMPLEMENTATIONS | RUNTIMES | ON_REQUEST)[name].partition(":")
     return getattr(importlib.import_module(module), function or "build")(setting, parts)
