@@ -126,8 +126,10 @@ def share(
 
 def _held(model: Any) -> int:
     """What mean and whitener take of the device that holds most of them."""
+    import jax
+
     held: dict[Any, int] = {}
-    for array in (model.mean, model.whitener):
+    for array in jax.tree.leaves((model.mean, model.precision)):
         for shard in array.addressable_shards:
             held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
     return max(held.values())

@@ -47,6 +47,7 @@ from jaxsode.fitting import (
     precision_of,
     resolved,
     scaled,
+    spec_of,
 )
 from jaxsode.layout import gathered, row_blocks
 from jaxsode.meshes import ROWS, check_mesh, dealt_out, over_rows, relaxed, rows_of, set_aside
@@ -61,6 +62,8 @@ from jaxsode.statistics import (
     STATISTICS,
     Packed,
     Pictures,
+    by_columns,
+    matrices_of,
     merged,
     named,
     of_named,
@@ -284,11 +287,10 @@ class Detector:
                 "'auto' is chosen from the pictures while they are fitted on, and here are none: give "
                 "numbers, or epsilon as a share, or fit again"
             )
-        packed = state if isinstance(state, Packed) else None
         if method.precision == FULL_RANK:
             method = method.recorded(precision="dual" if isinstance(state, Pictures) else "local")
         F = sum(backbone.channels)
-        k = (jax.tree.leaves(state)[-1] if packed is None else packed.origin).shape[-1]
+        k = (state.origin if isinstance(state, Packed) else jax.tree.leaves(state)[-1]).shape[-1]
         if W.shape != (F, k) or method.size(F) != k:
             raise ArgumentError(
                 f"the statistics are of k = {k}, W is {_by(W.shape)}, the method of k = {method.size(F)} and "
@@ -296,9 +298,10 @@ class Detector:
             )
         count = _count(state, backbone, size)
         overall = of_state(state, method) if overall is None else overall
+        spec_of(state, method)  # before anything is given up
         statistics = None
         if keep_moments:
-            statistics, state = pack_up(state) if packed is None else (packed, packed)
+            statistics, state = pack_up(state)
         mean, precision = precision_of(state, method, overall)
         return cls(backbone, W, mean, precision, count, method.recorded(), statistics, size, overall)
 
@@ -317,7 +320,8 @@ class Detector:
         Raises:
             AttributeError: the precision is of another form.
         """
-        return self.precision.matrix
+        precision = self.precision
+        return matrices_of(precision) if isinstance(precision, Triangle) else precision.matrix
 
     @property
     def settings(self) -> SimpleNamespace:
@@ -652,8 +656,8 @@ class Detector:
     ) -> "Detector":
         """Read a detector that `save` wrote. It scores as the saved one did, bit for bit on the same machine.
 
-        With moments it takes about 4·H·W·k² bytes for a moment, whether they are kept or not: the whitener is
-        made beside them. On several hosts each of the mesh's calls it, and what fails on one fails on all.
+        With moments it takes 2·H·W·k·(2k + 33) bytes for a moment, whether they are kept or not: the whitener
+        is made beside them. On several hosts each of the mesh's calls it, and what fails on one fails on all.
 
         Args:
             path: the folder; `~` is the home folder.
@@ -885,10 +889,11 @@ def _left_out(
 def _left_out_together(
     z: jax.Array, mean: jax.Array, count: jax.Array, whitener: Triangle, shrinkage: Any
 ) -> jax.Array:
-    of_one = over_grid(
-        partial(leave_group_out.distances, shrinkage=shrinkage), in_axes=(1, 0, None, 0), out_axes=1
+    of_one = over_grid(partial(leave_group_out.distances, shrinkage=shrinkage), in_axes=(0, 0, None, 0))
+    distance = by_columns(
+        lambda z, mean, some: of_one(z, mean, count, some.matrix), jnp.moveaxis(z, 0, 2), mean, whitener
     )
-    return of_one(z, mean, count, whitener.matrix)
+    return jnp.moveaxis(distance, 2, 0)
 
 
 @jax.jit(static_argnums=(2, 3))

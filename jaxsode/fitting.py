@@ -1,4 +1,4 @@
-"""Feature maps of good pictures → statistics → precision, each number of the H·W·k² state in place.
+"""Feature maps of good pictures → statistics → precision, of H·W·k² numbers that are updated in place.
 
 The pictures are embedded a group at a time and the statistics updated once for the whole group, since an
 update takes all H·W·k² numbers through memory however few pictures it adds. The state may be sharded over the
@@ -356,6 +356,20 @@ def collect(
     return Pictures(_collected(batches, sharding))
 
 
+def spec_of(state: Any, method: Method) -> Spec:
+    """How a method's precision is made of a state.
+
+    Raises:
+        ArgumentError: it is made from another kind of state.
+    """
+    spec = PRECISIONS.get(method.precision)
+    kind = kind_of(state)
+    either = ("moments", "pictures")
+    if spec is None or kind not in (either if spec.needs == "either" else (spec.needs,)):
+        raise ArgumentError(f"precision {method.precision!r} isn't made from {kind}: gather what it needs")
+    return spec
+
+
 def precision_of(state: Any, method: Method, overall: Overall | None = None) -> tuple[jax.Array, Any]:
     """Mean and precision of gathered statistics.
 
@@ -372,11 +386,7 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
         ArgumentError: the precision is made from another kind of state.
         NumericalError: it can't be factorised, or isn't finite, at some location.
     """
-    spec = PRECISIONS.get(method.precision)
-    kind = kind_of(state)
-    either = ("moments", "pictures")
-    if spec is None or kind not in (either if spec.needs == "either" else (spec.needs,)):
-        raise ArgumentError(f"precision {method.precision!r} isn't made from {kind}: gather what it needs")
+    spec = spec_of(state, method)
     overall = of_state(state, method) if overall is None else overall
     epsilon = epsilon_of(method, overall)
     if isinstance(state, Moments | Packed) and spec.needs == "moments":
@@ -412,9 +422,10 @@ def factorise(moments: Moments | Packed, epsilon: Any, *, blend: Any = None, wei
         NumericalError: C + εI is not positive definite, or not finite, at some location.
     """
     settings = (epsilon, blend, weight)
-    made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter))
+    packed = isinstance(moments, Packed)
+    made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter), packed)
     bad, first = (int(number) for number in _failed(made))
-    if isinstance(moments, Moments):
+    if not packed:
         moments.scatter.delete()
     if bad:
         raise NumericalError(_failure(bad, divmod(first, moments.count.shape[1])))
@@ -505,15 +516,16 @@ def _collected(batches: list[jax.Array], sharding: NamedSharding | None) -> jax.
     return _kept(jnp.concatenate([jnp.moveaxis(z, 0, 2) for z in batches], axis=2), sharding)
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(jax.jit, static_argnums=(3, 4))
 def _factorise(
-    scatter: jax.Array, count: jax.Array, settings: Any, sharding: NamedSharding | None
+    scatter: jax.Array, count: jax.Array, settings: Any, sharding: NamedSharding | None, packed: bool
 ) -> Triangle:
     """Of scatters that are packed or not."""
+    of_rows = partial(_factorise_rows, packed=packed)
     if sharding is None:
-        return _factorise_rows(scatter, count, settings)
+        return of_rows(scatter, count, settings)
     # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
-    own_rows = _on_own_rows(_factorise_rows, sharding, arrays=2)
+    own_rows = _on_own_rows(of_rows, sharding, arrays=2)
     return own_rows(scatter, count, settings)
 
 
@@ -525,10 +537,9 @@ def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, array
     )
 
 
-def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> Triangle:
+def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any, *, packed: bool) -> Triangle:
     """A few rows of the grid after the other, so that little is held besides the state and what is made."""
     H, width = count.shape
-    packed = scatter.shape[-1] != scatter.shape[-2]  # of k = 1 both are the same
     # As many as make a batch worth the name, and divide H: a row must not be factorised twice.
     most = min(_MATRICES, _NUMBERS // scatter.shape[-2] ** 2)
     rows = max(n for n in range(1, max(1, most // width) + 1) if H % n == 0)
@@ -538,7 +549,7 @@ def _factorise_rows(scatter: jax.Array, count: jax.Array, settings: Any) -> Tria
         part = unpack_symmetric(part) if packed else part
         C = part / n[:, :, None, None].astype(part.dtype)
         M = over_grid(_whitener, in_axes=(0, None))(C, settings)
-        return Triangle.of(jnp.swapaxes(M, -1, -2))
+        return Triangle.of(M)
 
     blocks = [x.reshape(H // rows, rows, *x.shape[1:]) for x in (scatter, count)]
     made = jax.lax.map(block, tuple(blocks))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsode import checkpoint, trees
-from jaxsode.algebra.packing import panels_of
+from jaxsode.algebra.packing import shapes_of
 from jaxsode.algebra.precision import Triangle
 from jaxsode.backbones.protocol import Backbone
 from jaxsode.errors import CheckpointError
@@ -56,8 +56,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         method = Method(**given, k=k if named else None, layers=layers)
         fitted = network_of(path, network, layers, arrays["backbone"], backbone)
         size, count = (int(size[0]), int(size[1])), jnp.asarray(pictures, jnp.int32)
-        whitener = _unpacked(arrays["whitener"], k)
-        panels = [np.asarray(panel) for panel in panels_of(jnp.asarray(np.swapaxes(whitener, -1, -2)))]
+        panels = _panels(np.swapaxes(_unpacked(arrays["whitener"], k), -1, -2))
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{shown(path)} holds no whole detector: fit and save it again ({error})"
@@ -72,6 +71,16 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         "statistics": None,
         "size": size,
     }
+
+
+def _panels(U: np.ndarray) -> list[np.ndarray]:
+    """`jaxsode.algebra.packing.panels_of` in the host's memory: a single device may not hold all."""
+    panels = []
+    for rows, width in shapes_of(U.shape[-1]):
+        first = max(0, rows - width)
+        lacking = width - (rows - first)
+        panels.append(np.pad(U[..., :rows, first:rows], [(0, 0)] * (U.ndim - 1) + [(lacking, 0)]))
+    return panels
 
 
 def _placed(array: np.ndarray, mesh: Mesh | None) -> jax.Array:

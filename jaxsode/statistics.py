@@ -130,7 +130,7 @@ def unpack(packed: Packed) -> Moments:
     Args:
         packed: by `pack`.
     """
-    return _by_columns(unpacked, packed)
+    return by_columns(unpacked, packed)
 
 
 def merged(a: Any, b: Any) -> Any:
@@ -147,7 +147,7 @@ def merged(a: Any, b: Any) -> Any:
 
 @jax.jit
 def _merged_packed(a: Packed, b: Packed) -> Moments:
-    return _by_columns(lambda a, b: MOMENTS.merge(unpacked(a), unpacked(b)), a, b)
+    return by_columns(lambda a, b: MOMENTS.merge(unpacked(a), unpacked(b)), a, b)
 
 
 def unpacked(packed: Packed) -> Moments:
@@ -159,10 +159,14 @@ def unpacked(packed: Packed) -> Moments:
     return Moments(packed.count, packed.origin, packed.offset, unpack_symmetric(packed.scatter))
 
 
-def _by_columns(function: Callable[..., Any], *states: Any) -> Any:
+def by_columns(function: Callable[..., Any], *states: Any) -> Any:
     """A function of states on the grid, a column of it after the other.
 
-    At once, XLA holds copies of all matrices from k = 128 on. Not row by row: rows may be dealt out.
+    At once, XLA holds copies of all matrices. Not row by row: rows may be dealt out.
+
+    Args:
+        function: of some columns of the states, (H, n, …); so is its result.
+        states: pytrees of arrays (H, W, …).
     """
     structures = []
 
@@ -197,11 +201,14 @@ def pack_up(state: Any) -> tuple[Any, Any]:
     """A state as a detector keeps it, and what its precision is to be made of.
 
     Args:
-        state: of a fit. What is packed is given back, so that there aren't both when the precision is made.
+        state: of a fit, packed or not. The scatter of moments on the grid is given back, so that there aren't
+            both when the precision is made.
 
     Returns:
         `kept` of the state; and the same where that is packed, otherwise the state.
     """
+    if isinstance(state, Packed):
+        return state, state
     made = kept(state)
     if not isinstance(made, Packed):
         return made, state
@@ -307,13 +314,26 @@ def of_named(kind: str, arrays: dict[str, jax.Array]) -> Any:
 
 
 @jax.jit
+def matrices_of(triangle: Triangle) -> jax.Array:
+    """M of each location, with nothing else of its size beside it.
+
+    Args:
+        triangle: on the grid.
+
+    Returns:
+        (H, W, k, k).
+    """
+    return by_columns(lambda some: some.matrix, triangle)
+
+
+@jax.jit
 def _pack_lower(triangle: Triangle) -> jax.Array:
-    return _by_columns(lambda one: pack_lower(one.matrix), triangle)
+    return by_columns(lambda some: pack_lower(some.matrix), triangle)
 
 
 @jax.jit
 def _unpack_lower(packed: jax.Array) -> Triangle:
-    return _by_columns(lambda one: Triangle.of(jnp.swapaxes(unpack_lower(one), -1, -2)), packed)
+    return by_columns(lambda some: Triangle.of(unpack_lower(some)), packed)
 
 
 # By name: the class, and which of its arrays don't begin with the grid's rows.

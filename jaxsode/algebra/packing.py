@@ -1,11 +1,10 @@
-"""Half of a matrix is enough: symmetric and triangular ones in k(k + 1)/2 numbers, without an index array.
+"""Half of a matrix is enough: symmetric and triangular ones in k(k + 1)/2 numbers, or a few more.
 
-The lower triangle is cut into three: of k = 2h rows the upper triangle A₁₁ and the lower one A₂₂, which
-together fill a rectangle, and the square A₂₁ below (LAPACK's rectangular full packed format, TF of LAWN 199).
-Slices and one choice by place are all that it takes, so it runs at the memory's speed.
+To be kept: the lower triangle is cut into three: of k = 2h rows the upper triangle A₁₁ and the lower one A₂₂,
+which together fill a rectangle, and the square A₂₁ below (LAPACK's rectangular full packed format, TF of LAWN
+199). Slices and one choice by place are all that it takes, so it runs at the memory's speed.
 
-What is multiplied by vectors is kept in panels instead, a few columns each: half of the numbers and some
-zeros, as plain matrices.
+To be multiplied by vectors: panels of a few columns, half of the numbers and some zeros, as plain matrices.
 """
 
 import jax.numpy as jnp
@@ -120,8 +119,7 @@ def panels_of(U: Float[Array, "... k k"]) -> tuple[Array, ...]:
         U: (…, k, k), upper triangular; k > 0.
 
     Returns:
-        Panels of equally many columns, of U's dtype: 32, more from k = 513 on, and for a smaller k as many as
-        there are, see `shapes_of`. Those that U lacks come first and are 0.
+        Panels of equally many columns, of U's dtype, see `shapes_of`. Columns that U lacks come first: zeros.
     """
     k = U.shape[-1]
     made = []
@@ -133,8 +131,11 @@ def panels_of(U: Float[Array, "... k k"]) -> tuple[Array, ...]:
 
 
 def shapes_of(k: int) -> list[tuple[int, int]]:
-    """Rows and columns of the panels of a (k, k) matrix; together they have about k(k + 32)/2 numbers."""
-    width = min(k, WIDTH * -(-k // (WIDTH * PANELS)))
+    """Rows and columns of the panels of a (k, k) matrix: 32 columns, a multiple above k = 512, k up to 16.
+
+    Together they have about k(k + 32)/2 numbers: of k = 100 two thirds of the matrix.
+    """
+    width = k if k <= WIDTH // 2 else WIDTH * -(-k // (WIDTH * PANELS))
     return [(rows, width) for rows in range(k - (-(-k // width) - 1) * width, k + 1, width)]
 
 

@@ -91,18 +91,22 @@ class Triangle:
     panels: tuple[Array, ...]
 
     @classmethod
-    def of(cls, transposed: Float[Array, "... k k"]) -> "Triangle":
-        """From Mᵀ.
+    def of(cls, matrix: Float[Array, "... k k"]) -> "Triangle":
+        """From M itself.
 
         Args:
-            transposed: (k, k), or of a whole grid, upper triangular; it is not checked.
+            matrix: (k, k), or of a whole grid, lower triangular: what is above the diagonal is lost.
         """
-        return cls(panels=panels_of(transposed))
+        return cls(panels=panels_of(jnp.swapaxes(matrix, -1, -2)))
 
     @property
     def matrix(self) -> Float[Array, "... k k"]:
-        """(k, k) M."""
+        """(k, k) M. Of a whole grid it takes copies: `jaxsode.statistics.matrices_of` doesn't."""
         return jnp.swapaxes(of_panels(self.panels), -1, -2)
+
+    def distance(self, z: Float[Array, " k"], mean: Float[Array, " k"]) -> Float[Array, ""]:
+        """See `Whitener.distance`."""
+        return self.distances(z[None], mean)[0]
 
     def distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
         """See `Whitener.distances`."""

@@ -97,12 +97,13 @@ def test_a_triangle_measures_as_the_matrix_does(N, k):
     rng = np.random.default_rng(N)
     M, z, mean = np.tril(rng.standard_normal((k, k))), rng.standard_normal((N, k)), rng.standard_normal(k)
     z[0] = mean  # where √ has no derivative
-    made = Triangle.of(jnp.asarray(M.T, jnp.float32))
+    made = Triangle.of(jnp.asarray(M, jnp.float32))
     given = jnp.asarray(z, jnp.float32), jnp.asarray(mean, jnp.float32)
     wanted = np.linalg.norm((z - mean) @ M.T, axis=1)
     np.testing.assert_allclose(made.distances(*given), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(made.distance(given[0][-1], given[1]), wanted[-1], rtol=1e-5, atol=1e-6)
     slope = jax.grad(lambda z: made.distances(z, given[1])[-1])(given[0])[-1]
     np.testing.assert_allclose(slope, (z[-1] - mean) @ M.T @ M / (wanted[-1] or 1), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(made.matrix, jnp.asarray(M, jnp.float32))
-    of_grid = Triangle.of(jnp.broadcast_to(jnp.asarray(M.T, jnp.float32), (2, 3, k, k)))
+    of_grid = Triangle.of(jnp.broadcast_to(jnp.asarray(M, jnp.float32), (2, 3, k, k)))
     assert of_grid.matrix.shape == (2, 3, k, k)

@@ -62,7 +62,7 @@ def test_no_fit_chooses(sharding):
         return fitting._update_by(MOMENTS, moments, group, weight, start, sharding)
 
     def factorise(scatter, count, epsilon):
-        return fitting._factorise(scatter, count, (epsilon, None, None), sharding)
+        return fitting._factorise(scatter, count, (epsilon, None, None), sharding, False)
 
     moments, group = fitting._nothing(MOMENTS, None, (H, W), 40, K, sharding)
     updated = moments, group, _array(32, dtype=bool), _array(dtype=jnp.int32)

@@ -139,10 +139,12 @@ def _emit_helper(module: ir.Module, name: str, task: Value) -> Value:
 def _emit_move(e: Emitter, shared: Value) -> None:
     """Off the caller's processor, if that is where the system woke this thread.
 
-    After a pause it does so although another one is idle, and for milliseconds the caller doesn't run. Where
-    the thread may run is the same afterwards.
+    After a pause it does so although another one is idle, and for milliseconds the caller doesn't run. It may
+    then run where it might before. A call that needs no more threads is left alone.
     """
     b = e.build
+    tasks = b.load(e.at(shared, _TASKS, of=BYTE), typ=INT64)
+    late = b.icmp_signed(">=", b.load_atomic(e.at(shared, _NEXT, of=BYTE), "acquire", 8, typ=INT64), tasks)
     here = b.sext(b.call(e.declared("sched_getcpu", INT32, []), []), INT64)
     same = b.icmp_signed("==", here, b.load(e.at(shared, _PROCESSOR, of=BYTE), typ=INT64))
     counted = b.icmp_unsigned("<", here, whole(64 * _AFFINITY))
@@ -154,7 +156,7 @@ def _emit_move(e: Emitter, shared: Value) -> None:
         result = b.call(function, [ir.Constant(INT32, 0), whole(8 * _AFFINITY), processors])
         return b.icmp_signed("==", result, ir.Constant(INT32, 0))
 
-    with b.if_then(b.and_(same, counted)), b.if_then(done(ask, allowed)):
+    with b.if_then(b.and_(b.not_(late), b.and_(same, counted))), b.if_then(done(ask, allowed)):
         e.fill(others, allowed, whole(2 * _AFFINITY))
         word = e.at(others, b.lshr(here, whole(6)), of=INT64)
         bit = b.shl(whole(1), b.and_(here, whole(63)))
