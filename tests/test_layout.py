@@ -157,7 +157,7 @@ def test_nothing_as_large_as_the_state_is_made_beside_it(k):
         together = jax.ShapeDtypeStruct((3, 8, 12, k), jnp.float32)
 
         def left_out(panels, z, mean):
-            return detector._left_out_together(z, mean, jnp.int32(30), Triangle(panels=panels), None)
+            return detector._left_out_together(z, mean, jnp.int32(30), Triangle(panels=panels), 0.0)
 
         for lowered in (
             unpack.lower(packed),
