@@ -134,6 +134,12 @@ def shapes_of(k: int) -> list[tuple[int, int]]:
     """Rows and columns of the panels of a (k, k) matrix: 32 columns, a multiple above k = 512, k up to 16.
 
     Together they have about k(k + 32)/2 numbers: of k = 100 two thirds of the matrix.
+
+    Args:
+        k: > 0.
+
+    Returns:
+        In order; the last one's rows are k.
     """
     width = k if k <= WIDTH // 2 else WIDTH * -(-k // (WIDTH * PANELS))
     return [(rows, width) for rows in range(k - (-(-k // width) - 1) * width, k + 1, width)]
@@ -143,7 +149,7 @@ def of_panels(panels: tuple[Array, ...]) -> Float[Array, "... k k"]:
     """The upper triangular matrix of `panels_of`.
 
     Args:
-        panels: by `panels_of`.
+        panels: by `panels_of`, each (…, rows, columns).
 
     Returns:
         (…, k, k), zero below the diagonal.

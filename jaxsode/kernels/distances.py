@@ -22,8 +22,8 @@ def squared_distances(
     Args:
         z: (N, H, W, k).
         mean: (H, W, k), μ.
-        panels: of Mᵀ, each (H, W, its rows, columns): some columns each, in order, and of them the rows that
-            aren't zero in the last; the first panel begins with columns of zeros that Mᵀ lacks.
+        panels: (H, W, rows, columns) each, of Mᵀ: some columns, in order, and of them the rows that aren't
+            zero in the last; the first panel begins with columns of zeros that Mᵀ lacks.
         plain: (z, μ, panels) → the result, in the words of JAX.
 
     Returns:

@@ -273,8 +273,8 @@ def test_the_memory_is_said_first(own, tmp_path, capsys):
     more = ["--hold-out", "0.3", "--maps", "none", "--no-save-detector"]
     assert _run(own, tmp_path / "out", *more, "--memory-gb", "0.00003") == 0
     said = capsys.readouterr().err
-    taken = "16 × 8 locations of k = 8 take 0.000125 GB of 3e-05 GB at hand"
-    line = f"memory: {taken}, and so in 6 blocks of rows"
+    taken = "16 × 8 locations of k = 8 take 0.000106 GB of 3e-05 GB at hand"
+    line = f"memory: {taken}, and so in 4 blocks of rows"
     assert line in said
     assert said.index(line) < said.index("finished")
 
@@ -283,7 +283,7 @@ def test_the_memory_is_said_first(own, tmp_path, capsys):
     ("more", "fits"),
     [
         (["--memory-gb", "0.0002"], "set some apart with --hold-out, or at most --size 80 40"),
-        (["--memory-gb", "0.000013", "--hold-out", "0.3"], "a smaller k, or at most --size 104 52"),
+        (["--memory-gb", "0.000013", "--hold-out", "0.3"], "a smaller k, or at most --size 120 60"),
     ],
 )
 def test_what_does_not_fit_names_the_largest_that_does(own, tmp_path, capsys, more, fits):

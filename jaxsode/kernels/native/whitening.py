@@ -22,7 +22,12 @@ def measures(z: Float[Array, "N H W k"], panels: tuple[Array, ...]) -> bool:
 def squared_distances(
     z: Float[Array, "N H W k"], mean: Float[Array, "H W k"], panels: tuple[Array, ...]
 ) -> Float[Array, "N H W"]:
-    """As `jaxsode.kernels.squared_distances`, on a CPU."""
+    """As `jaxsode.kernels.squared_distances`, on a CPU.
+
+    Args:
+        z, mean: see there.
+        panels: see there, (H, W, rows, columns) each.
+    """
     from jaxsode.kernels.native import distances
 
     N, H, W, k = z.shape
