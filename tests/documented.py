@@ -1,6 +1,7 @@
 """What the documents show: their pages, and the commands and the Python in them."""
 
 import re
+import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def commands(page: Path) -> list[list[str]]:
     for block in blocks(page, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             for command in re.sub(r"(^|\s)#.*", "", line).split("&&"):
-                words = [word.strip("'\"") for word in command.split() if word != "…"]
+                words = [word for word in shlex.split(command) if word != "…"]
                 if words[:1] == ["C"]:
                     words = ["jaxsode", "run", "--dataset", "kolektor", *words[1:]]
                 found += [words] if words else []
