@@ -64,12 +64,9 @@ def unpack_symmetric(packed: Float[Array, "... r h"]) -> Float[Array, "... k k"]
     Returns:
         (…, k, k), exactly symmetric.
     """
-    rows, h = packed.shape[-2:]
-    even = int(rows == 2 * h + 1)
-    top = h + even
-    folded, A21 = packed[..., :top, :], packed[..., top:, :]
-    A11 = _mirrored(folded[..., even:, :], lower=True)
-    A22 = _mirrored(folded[..., :h, :] if even else folded[..., : h - 1, 1:], lower=False)
+    lower, upper = _triangles(packed)
+    A11, A22 = _mirrored(lower, lower=True), _mirrored(upper, lower=False)
+    A21 = packed[..., packed.shape[-2] - A22.shape[-1] :, :]
     above = jnp.concatenate([A11, jnp.swapaxes(A21, -1, -2)], axis=-1)
     return jnp.concatenate([above, jnp.concatenate([A21, A22], axis=-1)], axis=-2)
 
@@ -83,11 +80,14 @@ def diagonal_of(packed: Float[Array, "... r h"]) -> Float[Array, "... k"]:
     Returns:
         (…, k).
     """
+    return jnp.concatenate([jnp.diagonal(A, axis1=-2, axis2=-1) for A in _triangles(packed)], axis=-1)
+
+
+def _triangles(packed: Float[Array, "... r h"]) -> tuple[Array, Array]:
+    """Where A₁₁ has its lower triangle, and A₂₂ its upper one."""
     rows, h = packed.shape[-2:]
     even = int(rows == 2 * h + 1)
-    first = packed[..., even : h + even, :]
-    last = packed[..., :h, :] if even else packed[..., : h - 1, 1:]
-    return jnp.concatenate([jnp.diagonal(one, axis1=-2, axis2=-1) for one in (first, last)], axis=-1)
+    return packed[..., even : h + even, :], packed[..., :h, :] if even else packed[..., : h - 1, 1:]
 
 
 def _fold(
