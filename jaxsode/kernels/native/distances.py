@@ -20,6 +20,7 @@ from jaxsode.kernels.native.emitter import (
     Value,
     whole,
 )
+from jaxsode.kernels.native.product import emit_step
 from jaxsode.kernels.native.target import Target
 
 NUMBERS = ("tasks", "workers", "k", "pictures", "locations", "count", "panels", "width", "working")
@@ -139,13 +140,7 @@ def _emit_length(module: ir.Module, target: Target, pictures: int, vectors: int,
         for line in range(0, e.lanes * vectors, _LINE):
             b.call(prefetch, [e.at(row, ahead, line), to_read, into_second_cache, data])
         b.store(e.at(row, width), place)
-        places = [e.get(first) for first in firsts]
-        for p, ofs in enumerate(white):
-            number = e.splat(e.load(e.at(places[p // 3], *offsets[p % 3]), FLOAT))
-            for v, one in enumerate(ofs):
-                b.store(e.fma(number, loaded[v], e.get(one)), one)
-        for first, at in zip(firsts, places, strict=True):
-            b.store(e.at(at, 1), first)
+        emit_step(e, firsts, offsets, 1, loaded, white)
     for p, ofs in enumerate(white):
         to = e.at(sums, e.lanes * p)
         summed = e.load(to)

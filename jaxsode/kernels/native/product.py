@@ -36,6 +36,33 @@ def emit_products(module: ir.Module, target: Target) -> Value:
     return e.function
 
 
+def emit_step(
+    e: Emitter,
+    firsts: Sequence[Value],
+    offsets: Sequence[Any],
+    step: Value | int,
+    loaded: Sequence[Value],
+    sums: Sequence[Sequence[Value]],
+) -> None:
+    """Emits an addition to the sums of each pixel: a number of it times the vectors that are loaded.
+
+    Args:
+        e: of the function.
+        firsts: places of pointers to the number of every third pixel; they are moved by a step.
+        offsets: from there to it and the two after it.
+        step: in numbers.
+        loaded: vectors of weights.
+        sums: of each pixel as many places.
+    """
+    places = [e.get(first) for first in firsts]
+    for p, ofs in enumerate(sums):
+        number = e.splat(e.load(e.at(places[p // 3], *offsets[p % 3]), FLOAT))
+        for vector, one in zip(loaded, ofs, strict=True):
+            e.build.store(e.fma(number, vector, e.get(one)), one)
+    for first, place in zip(firsts, places, strict=True):
+        e.build.store(e.at(place, step), first)
+
+
 def _emit_product(module: ir.Module, target: Target, pixels: int, kinds: Sequence[Any]) -> Value:
     e = Emitter(module, f"product{pixels}", kinds, lanes=target.lanes)
     b = e.build
@@ -52,13 +79,7 @@ def _emit_product(module: ir.Module, target: Target, pixels: int, kinds: Sequenc
             place = e.get(weights)
             loaded = [e.load(e.at(place, e.lanes * v)) for v in vectors]
             b.store(e.at(place, panel_step), weights)
-            places = [e.get(first) for first in firsts]
-            for p in range(pixels):
-                number = e.splat(e.load(e.at(places[p // 3], *offsets[p % 3]), FLOAT))
-                for v in vectors:
-                    b.store(e.fma(number, loaded[v], e.get(sums[p][v])), sums[p][v])
-            for first, place in zip(firsts, places, strict=True):
-                b.store(e.at(place, a_step), first)
+            emit_step(e, firsts, offsets, a_step, loaded, sums)
 
     def place_of(pointer: Value, p: int, v: int) -> Value:
         return e.at(pointer, e.times(out_pixel, p), e.lanes * v)
