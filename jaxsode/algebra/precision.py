@@ -115,7 +115,9 @@ class Triangle:
     def squared_distances(self, z: Float[Array, "N k"], mean: Float[Array, " k"]) -> Float[Array, " N"]:
         """d² of N vectors at once, see `distances`."""
         y = z - mean[None, :]
-        first, *rest = (_squared_lengths(y[:, : panel.shape[-2]], panel) for panel in self.panels)
+        # By `lax`: of as many vectors as a program is yet to be told, y[:, :rows] is a gather.
+        upto = (jax.lax.slice_in_dim(y, 0, panel.shape[-2], axis=1) for panel in self.panels)
+        first, *rest = map(_squared_lengths, upto, self.panels)
         return sum(rest, first)
 
 

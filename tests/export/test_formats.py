@@ -57,7 +57,8 @@ def _compare(out, inspector, size, batches=(1, 5)):
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_small(name, tmp_path):
     size = (70, 52)
-    known = _inspector(load_backbone(name, weights="random"), size)
+    known = _inspector(load_backbone(name, weights="random"), size, method=Method(k=40))
+    assert len(known.detector.precision.panels) == 2
     page = folder.export(known, tmp_path / "m")
     assert all(about["difference"]["map"] <= 1e-4 for about in page["formats"].values())
     _compare(tmp_path / "m", known, size)
