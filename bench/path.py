@@ -16,7 +16,7 @@ from bench import child, ours, pictures
 from bench.errors import BenchError
 from bench.harness import Contender, Deadline, Timing, check, race, relative_error
 from bench.record import Result
-from bench.setting import IMPLEMENTATIONS, ON_REQUEST, RUNTIMES, Implementation, Parts, Setting, Stage, build
+from bench.setting import IMPLEMENTATIONS, ON_REQUEST, PLACES, Implementation, Parts, Setting, Stage, build
 
 TOLERANCE = 5e-3  # of an anomaly map, float32 on both sides
 OURS = "ours"
@@ -91,8 +91,7 @@ def available(
         result: of the suite.
         names: see `add_options`.
     """
-    places = IMPLEMENTATIONS | RUNTIMES | ON_REQUEST
-    modules = {name: place.partition(":")[0] for name, place in places.items()}
+    modules = {name: place.partition(":")[0] for name, place in PLACES.items()}
     return [name for name in only or names if result.optional(modules[name], name) is not None]
 
 

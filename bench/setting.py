@@ -30,6 +30,7 @@ RUNTIMES = {
 """What only scores, by what ours fitted; the same, or a module and another function of it."""
 ON_REQUEST = {"ours, without machine code": "bench.ours:plain"}
 """What is named with `--only` or doesn't take part."""
+PLACES = IMPLEMENTATIONS | RUNTIMES | ON_REQUEST
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,5 @@ def build(name: str, setting: Setting, parts: Parts) -> Any:
     Raises:
         ImportError: its library is not there.
     """
-    module, _, function = (IMPLEMENTATIONS | RUNTIMES | ON_REQUEST)[name].partition(":")
+    module, _, function = PLACES[name].partition(":")
     return getattr(importlib.import_module(module), function or "build")(setting, parts)
