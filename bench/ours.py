@@ -1,9 +1,11 @@
 """This package as an implementation to be measured: `Detector` whole, and its steps one by one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,12 @@ from jaxsode.backbones import registry
 from jaxsode.blocks import fit_and_score, rows_per_block
 from jaxsode.detector import Detector
 from jaxsode.fitting import accumulate, embed, extract, factorise, grid_of
+from jaxsode.kernels.native import code
 from jaxsode.method import Method
 from jaxsode.scoring import anomaly_maps, distances
+
+# A part of the key of each program that is traced within.
+_is_without_code = jax.make_user_context(default_value=False)
 
 
 def parts(setting: Setting, *, weights: Path | None = None, seed: int = 0) -> Parts:
@@ -46,9 +52,9 @@ def build(setting: Setting, parts: Parts) -> "Ours":
     return Ours(setting, parts)
 
 
-def plain(setting: Setting, parts: Parts) -> "Plain":
+def without_code(setting: Setting, parts: Parts) -> "WithoutCode":
     """See `bench.setting.build`."""
-    return Plain(setting, parts)
+    return WithoutCode(setting, parts)
 
 
 class Ours:
@@ -138,30 +144,36 @@ class Ours:
         return grid_of(self.backbone, self.setting.size)
 
 
-class Plain(Ours):
-    """In the words of JAX and its libraries alone, see `jaxsode.kernels.plain`."""
+class WithoutCode(Ours):
+    """As where llvmlite is not installed."""
 
     def fit(self, *arguments: Any, **options: Any) -> Detector:
-        with kernels.plain():
+        with _without_code():
             return super().fit(*arguments, **options)
 
     def score(self, model: Detector, pictures: np.ndarray) -> jax.Array:
-        with kernels.plain():
+        with _without_code():
             return super().score(model, pictures)
 
     def fit_stages(self, batches: Sequence[np.ndarray]) -> dict[str, Stage]:
-        with kernels.plain():
-            return _all_plain(super().fit_stages(batches))
+        with _without_code():
+            return _all_without_code(super().fit_stages(batches))
 
     def score_stages(self, model: Detector, pictures: np.ndarray) -> dict[str, Stage]:
-        with kernels.plain():
-            return _all_plain(super().score_stages(model, pictures))
+        with _without_code():
+            return _all_without_code(super().score_stages(model, pictures))
 
 
-def _all_plain(stages: dict[str, Stage]) -> dict[str, Stage]:
+@contextmanager
+def _without_code() -> Iterator[None]:
+    with _is_without_code(True), mock.patch.object(code, "_code", False):
+        yield
+
+
+def _all_without_code(stages: dict[str, Stage]) -> dict[str, Stage]:
     def inside(call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*given: Any) -> Any:
-            with kernels.plain():
+            with _without_code():
                 return call(*given)
 
         return called

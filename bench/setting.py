@@ -28,7 +28,7 @@ RUNTIMES = {
     "ours, exported to ONNX": "bench.peers.exported",
 }
 """What only scores, by what ours fitted; the same, or a module and another function of it."""
-ON_REQUEST = {"ours, without machine code": "bench.ours:plain"}
+ON_REQUEST = {"ours, without llvmlite": "bench.ours:without_code"}
 """What is named with `--only` or doesn't take part."""
 PLACES = IMPLEMENTATIONS | RUNTIMES | ON_REQUEST
 

@@ -46,25 +46,17 @@ _ONE_FOR_ALL = "precision {precision!r} is one for all locations and can't be do
 Batches = Callable[[], Iterable[tuple[FeatureMaps, int]]]
 
 
-def state_bytes(
-    grid: tuple[int, int],
-    method: Method,
-    features: int,
-    pictures: int | None = None,
-    *,
-    keep_moments: bool = True,
-) -> int:
-    """What fitting holds for a grid: the state, a group of embedded pictures, the moments that are kept.
+def state_bytes(grid: tuple[int, int], method: Method, features: int, pictures: int | None = None) -> int:
+    """What fitting holds of a grid at most: the state, and a group of pictures or what is made of it.
 
     Args:
         grid: (H, W).
         method: see `Method`.
         features: F of the backbone.
         pictures: N, where it is known.
-        keep_moments: whether they are kept, or the detector is saved: its half of a matrix is made beside it.
 
     Returns:
-        Bytes, float32: about 6·H·W·k·(k + 12) for the paper's method, a little less if they are kept.
+        Bytes, float32: about 6·H·W·k·(k + 12) for the paper's method, whether its moments are kept or not.
     """
     method, needs = resolved(method, features, pictures)
     k = method.size(features)
@@ -74,9 +66,10 @@ def state_bytes(
         # The features twice, as they are put together; the basis of the dual form, or the eigenvectors.
         one = 2 * N * k + (made or N * k) + N * N
     elif needs == "moments":
-        # Pictures embedded before an update; then, beside the scatter, its half or what is made of it.
+        # Pictures embedded before an update; then, beside the scatter, its half, or what is made of it. Of
+        # moments that are kept that is made beside the half, which is less.
         made = made or sum(rows * width for rows, width in shapes_of(k))
-        one = k * k + max(GROUP * k, k * (k + 1) // 2 if keep_moments else made) + 2 * k
+        one = k * k + max(GROUP * k, made, k * (k + 1) // 2) + 2 * k
     else:
         one = (GROUP + 4) * k
     return 4 * grid[0] * grid[1] * one
@@ -88,13 +81,11 @@ def rows_per_block(
     features: int,
     memory: int,
     pictures: int | None = None,
-    *,
-    keep_moments: bool = True,
 ) -> int:
     """How many of the grid's rows to do at once: of the fewest blocks that fit, all about alike.
 
     Args:
-        grid, method, features, pictures, keep_moments: as for `state_bytes`.
+        grid, method, features, pictures: as for `state_bytes`.
         memory: bytes for the state of a block.
 
     Returns:
@@ -103,7 +94,7 @@ def rows_per_block(
     Raises:
         ArgumentError: not even one row fits, or one precision for all locations, which can't be cut.
     """
-    one = state_bytes((1, grid[1]), method, features, pictures, keep_moments=keep_moments)
+    one = state_bytes((1, grid[1]), method, features, pictures)
     if memory >= one * grid[0]:
         return grid[0]
     if resolved(method, features, pictures)[1] in ("pooled", "one set"):

@@ -104,7 +104,7 @@ def test_the_last_block_compiles_nothing():
 def test_how_many_rows_fit():
     method = Method(k=100)
     one = state_bytes((1, 64), method, 448)
-    assert one == 4 * 64 * (100 * 100 + 100 * 101 // 2 + 2 * 100)
+    assert one == 4 * 64 * (100 * 100 + 208 * 32 + 2 * 100)  # panels of 4, 36, 68 and 100 rows
     assert rows_per_block((64, 64), method, 448, 10 * one) == 10
     assert rows_per_block((64, 64), method, 448, 40 * one) == 32  # rather than 40 and 24
     assert rows_per_block((64, 64), method, 448, 1000 * one) == 64

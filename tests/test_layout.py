@@ -1,5 +1,6 @@
 """However a detector lies on its devices, the file has all of it, in blocks that a small memory can read."""
 
+import gc
 from dataclasses import replace
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, Method, blocks, detector, layout, statistics, trees
+from jaxsode import Detector, Method, blocks, detector, fitting, layout, statistics, trees
+from jaxsode.algebra.packing import shapes_of
 from jaxsode.algebra.precision import Triangle
 from jaxsode.blocks import fit_and_score, score, state_bytes
 from jaxsode.fitting import extract
@@ -25,6 +27,7 @@ def _mesh(name, devices=8):
 
 
 def _live(before=0):
+    gc.collect()
     return sum(array.nbytes for array in jax.live_arrays()) - before
 
 
@@ -172,6 +175,16 @@ def test_nothing_as_large_as_the_state_is_made_beside_it(k):
             assert used.temp_size_in_bytes <= 1.2 * unit
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_row_of_many_locations_is_factorised_where_it_is(packed):
+    k, grid = 33, (16, 300)
+    shape = (2 * (k // 2) + 1, -(-k // 2)) if packed else (k, k)
+    scatter, count = jax.ShapeDtypeStruct((*grid, *shape), jnp.float32), jax.ShapeDtypeStruct(grid, jnp.int32)
+    settings = (0.01, None, None)
+    used = fitting._factorise.lower(scatter, count, settings, None, packed).compile().memory_analysis()
+    assert used.temp_size_in_bytes <= 4 * 300 * 4 * k * k  # of a row a few matrices, of sixteen
+
+
 def test_in_blocks_nothing_of_the_block_before_is_held(large, tmp_path, monkeypatch):
     peaks = {"fit": [], "score": []}
     whole_fit, whole_rows = blocks.accumulate, Saved.rows
@@ -220,8 +233,11 @@ def test_a_block_of_a_file_at_a_time_is_read(large, tmp_path, monkeypatch):
     assert part.base is None or part.base.nbytes == part.nbytes  # no view that keeps the block
 
 
-def test_what_is_not_kept_is_not_counted():
-    method, one = Method(k=100), 4 * 64 * 64
-    kept, alone = (state_bytes((64, 64), method, 448, keep_moments=keep) for keep in (True, False))
-    assert alone == one * (100 * 100 + 208 * 32 + 2 * 100)  # panels of 4, 36, 68 and 100 rows
-    assert kept == one * (100 * 100 + 100 * 101 // 2 + 2 * 100)
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("k", [8, 20, 40, 100])
+def test_what_a_fit_holds_is_not_more_than_is_said(k, keep):
+    """Scatter and a group; scatter and panels, or its half; half and panels: what `fitting` has at once."""
+    panels = sum(rows * width for rows, width in shapes_of(k))
+    half = k * (k + 1) // 2
+    phases = [k * k + 16 * k, *([k * k + half, half + panels] if keep else [k * k + panels])]
+    assert max(phases) + 2 * k <= state_bytes((1, 1), Method(k=k), 448) / 4 <= 1.3 * max(phases) + 2 * k

@@ -1,6 +1,7 @@
 """k > 32: whiteners of several panels. By every way to a map it is that of the definition, in float64."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,11 @@ def _fitted(**options):
     return Detector.fit([TRAIN[:6], TRAIN[6:]], BACKBONE, METHOD, **options)
 
 
+@cache
+def _whole():
+    return _fitted()
+
+
 def _saved(detector, folder):
     detector.save(folder)
     return Detector.load(folder, backbone=BACKBONE)
@@ -70,10 +76,10 @@ def _of_two(join):
 
 
 WAYS = {
-    "a batch": lambda folder: _fitted().anomaly_map(TEST),
-    "one by one": lambda folder: np.concatenate([_fitted().anomaly_map(x[None]) for x in TEST]),
+    "a batch": lambda folder: _whole().anomaly_map(TEST),
+    "one by one": lambda folder: np.concatenate([_whole().anomaly_map(x[None]) for x in TEST]),
     "plain": _in_plain_words,
-    "saved": lambda folder: _saved(_fitted(), folder).anomaly_map(TEST),
+    "saved": lambda folder: _saved(_whole(), folder).anomaly_map(TEST),
     "saved to score": lambda folder: _saved(_fitted(keep_moments=False), folder).anomaly_map(TEST),
     "saved from a mesh": lambda folder: _saved(_on_a_mesh(), folder).anomaly_map(TEST),
     "on a mesh": lambda folder: _on_a_mesh().anomaly_map(TEST),
@@ -97,12 +103,12 @@ def test_every_way_is_the_definition(way, tmp_path):
 @pytest.mark.parametrize("groups", [None, [0, 0, *range(2, 12)]], ids=["alone", "together"])
 def test_left_out(groups):
     out = 1 if groups is None else 2
-    maps = np.concatenate(list(_fitted().leave_one_out_maps([TRAIN[:6], TRAIN[6:]], groups=groups)))
+    maps = np.concatenate(list(_whole().leave_one_out_maps([TRAIN[:6], TRAIN[6:]], groups=groups)))
     np.testing.assert_allclose(maps[:out], _defined(TRAIN[out:], TRAIN[:out]), rtol=2e-3)
 
 
 def test_its_matrix_is_whole():
-    M = np.asarray(_fitted().whitener)
+    M = np.asarray(_whole().whitener)
     assert M.shape == (8, 6, 40, 40)
     np.testing.assert_array_equal(M, np.tril(M))
 

@@ -116,7 +116,7 @@ def panels_of(U: Float[Array, "... k k"]) -> tuple[Array, ...]:
     """An upper triangular matrix by columns, and of them only what is above the diagonal of the last.
 
     Args:
-        U: (…, k, k), upper triangular; k > 0.
+        U: (…, k, k), of which what is below the diagonal is not looked at; k > 0.
 
     Returns:
         Panels of equally many columns, of U's dtype, see `shapes_of`. Columns that U lacks come first: zeros.
@@ -126,7 +126,7 @@ def panels_of(U: Float[Array, "... k k"]) -> tuple[Array, ...]:
     for rows, width in shapes_of(k):
         first = max(0, rows - width)
         around = [(0, 0)] * (U.ndim - 1) + [(width - (rows - first), 0)]
-        made.append(jnp.pad(U[..., :rows, first:rows], around))
+        made.append(jnp.pad(jnp.triu(U[..., :rows, first:rows], -first), around))
     return tuple(made)
 
 

@@ -95,7 +95,7 @@ class Triangle:
         """From M itself.
 
         Args:
-            matrix: (k, k), or of a whole grid, lower triangular: what is above the diagonal is lost.
+            matrix: (k, k), or of a whole grid, lower triangular: what is above the diagonal is not looked at.
         """
         return cls(panels=panels_of(jnp.swapaxes(matrix, -1, -2)))
 

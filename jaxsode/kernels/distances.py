@@ -27,7 +27,7 @@ def squared_distances(
         plain: (z, μ, panels) → the result, in the words of JAX.
 
     Returns:
-        (N, H, W). Infinity stays infinite in code, and is NaN in words, where it is multiplied by M's zeros.
+        (N, H, W), infinite or NaN where z or μ is.
     """
     known = is_evaluated() and all(array.dtype == jnp.float32 for array in (z, mean, *panels))
     if not known or not native.measures(z, panels):

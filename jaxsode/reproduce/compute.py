@@ -300,7 +300,7 @@ def _state_bytes(features: Features, method: Method | Peer, pictures: int) -> in
     if not isinstance(method, Method):
         return None
     F = sum(features.backbone.channels)
-    return state_bytes(features.grid(), method, F, pictures, keep_moments=False)
+    return state_bytes(features.grid(), method, F, pictures)
 
 
 def _one_thread(method: Method | Peer) -> AbstractContextManager[Any]:

@@ -38,8 +38,8 @@ def test_the_diagonal_without_the_rest(k):
 
 @pytest.mark.parametrize("k", [1, 31, 32, 33, 50, 100, 513])
 def test_panels_are_half_and_some_zeros(k):
-    U = np.triu(np.random.default_rng(0).standard_normal((1, 2, k, k)).astype(np.float32))
-    panels = jax.jit(panels_of)(jnp.asarray(U))
+    A = np.random.default_rng(0).standard_normal((1, 2, k, k)).astype(np.float32)
+    U, panels = np.triu(A), jax.jit(panels_of)(jnp.asarray(A))
     assert [panel.shape for panel in panels] == [(1, 2, *shape) for shape in shapes_of(k)]
     np.testing.assert_array_equal(jax.jit(of_panels)(panels), U)
     # column by column what is above the diagonal, or zeros

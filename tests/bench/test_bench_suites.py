@@ -12,7 +12,7 @@ from bench.harness import ROUNDS
 SUITES = {
     "inverse": [],
     "fit": ["--no-memory", "--only", "ours"],
-    "score": ["--no-memory", "--only", "ours", "ours, without machine code"],
+    "score": ["--no-memory", "--only", "ours", "ours, without llvmlite"],
     "metrics": [],
     "backbones": [],
     "start": [],

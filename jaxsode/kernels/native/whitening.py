@@ -16,7 +16,9 @@ def measures(z: Float[Array, "N H W k"], panels: tuple[Array, ...]) -> bool:
     """
     if not isinstance(z.shape[0], int) or min(z.shape) == 0 or (machine := code.ready()) is None:
         return False
-    return panels[-1].shape[-1] % machine.target.panel == 0
+    k, width = z.shape[-1], panels[-1].shape[-1]
+    whole = all(panel.shape[-2:] == (k - i * width, width) for i, panel in enumerate(reversed(panels)))
+    return whole and width % machine.target.panel == 0
 
 
 def squared_distances(
