@@ -31,6 +31,7 @@ RUNTIMES = {
 ON_REQUEST = {"ours, without llvmlite": "bench.ours:without_code"}
 """What is named with `--only` or doesn't take part."""
 PLACES = IMPLEMENTATIONS | RUNTIMES | ON_REQUEST
+"""Where each is, see `build`."""
 
 
 @dataclass(frozen=True)
