@@ -23,9 +23,11 @@ SAVED = ("with its moments", "to score alone")
 # As a command begins: see `jaxsode.cli`.
 _CHILD = """
 import sys, time
-import numpy as np
-from jaxsode import Detector
-from jaxsode.commands import programs
+from jaxsode._imports import at_start
+with at_start():
+    import numpy as np
+    from jaxsode import Detector
+    from jaxsode.commands import programs
 programs.keep()
 times = [time.time()]
 detector = Detector.load(sys.argv[1], keep_moments=False)
@@ -76,7 +78,8 @@ def run(options: argparse.Namespace, result: Result) -> None:
 def _seconds(saved: Path, home: Path) -> list[float]:
     """Of each of STEPS, in a new process."""
     surroundings = os.environ | {"JAXSODE_HOME": str(home)}
-    surroundings.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):  # an installed package is compiled
+        surroundings.pop(name, None)
     start = time.time()
     command = [sys.executable, "-c", _CHILD, str(saved)]
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)

@@ -314,7 +314,9 @@ def _listed(folder: Path) -> dict[str, list[int]]:
 
 def _checked(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, list[int]]:
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # zlib lets other threads run
-        return dict(zip(names, pool.map(lambda name: _checksum(folder / name), names), strict=True))
+        sums = pool.map(lambda name: _checksum(folder / name), names)
+        trees.import_orbax()  # meanwhile
+        return dict(zip(names, sums, strict=True))
 
 
 def _checksum(file: Path) -> list[int]:

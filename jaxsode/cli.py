@@ -2,11 +2,11 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
-from jaxsode.commands import programs
-from jaxsode.commands.exits import exit_code, leave
+from jaxsode._imports import at_start
 from jaxsode.errors import ArgumentError
 from jaxsode.home import readable
 
@@ -33,11 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: its name, and what it is given; by default the process's own.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    return _chosen(list(sys.argv[1:] if arguments is None else arguments))()
+
+
+def _chosen(given: list[str]) -> Callable[[], int]:
+    """What a command line asks for, with all that it needs imported."""
+    from jaxsode.commands.exits import exit_code
+
     name = given[0] if given else "--help"
     if name in COMMANDS:
-        return importlib.import_module(f"jaxsode.commands.{name}").main(given[1:], prog=f"jaxsode {name}")
-    return exit_code(_help if name in ("-h", "--help") else lambda: _refuse(name))
+        command = importlib.import_module(f"jaxsode.commands.{name}")
+        return partial(command.main, given[1:], prog=f"jaxsode {name}")
+    return partial(exit_code, _help if name in ("-h", "--help") else partial(_refuse, name))
 
 
 def _help() -> None:
@@ -52,8 +59,13 @@ def _refuse(name: str) -> None:
 
 def script() -> NoReturn:
     """The console script `jaxsode`: `main`, then the process's end."""
+    with at_start():
+        from jaxsode.commands import programs
+        from jaxsode.commands.exits import leave
+
+        action = _chosen(sys.argv[1:])
     programs.keep()
-    leave(main())
+    leave(action())
 
 
 if __name__ == "__main__":

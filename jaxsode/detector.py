@@ -691,7 +691,7 @@ class Detector:
             made = cls.of_statistics(state, *shared, saved.method, **options)
             return replace(made, choice=saved.choice, preparation=saved.preparation)
         assert mean is not None
-        count = jnp.asarray(saved.count, jnp.int32)
+        count = jax.device_put(np.int32(saved.count))
         precision = of_named(saved.kind, arrays)
         of_all = (saved.overall, saved.choice, saved.preparation)
         return cls(*shared, mean, precision, count, saved.method, None, saved.size, *of_all)

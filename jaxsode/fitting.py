@@ -427,7 +427,8 @@ def factorise(moments: Moments | Packed, epsilon: Any, *, blend: Any = None, wei
     settings = (epsilon, blend, weight)
     packed = isinstance(moments, Packed)
     _trim()
-    made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter), packed)
+    with kernels.evaluated(kernels.is_here(moments.scatter, moments.count, settings)):
+        made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter), packed)
     bad, first = (int(number) for number in _failed(made))
     if not packed:
         moments.scatter.delete()

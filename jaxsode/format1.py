@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -55,7 +54,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         named = settings["embedding"] not in ("identity", "given")
         method = Method(**given, k=k if named else None, layers=layers)
         fitted = network_of(path, network, layers, arrays["backbone"], backbone)
-        size, count = (int(size[0]), int(size[1])), jnp.asarray(pictures, jnp.int32)
+        size, count = (int(size[0]), int(size[1])), jax.device_put(np.int32(pictures))
         panels = _panels(np.swapaxes(_unpacked(arrays["whitener"], k), -1, -2))
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -63,7 +62,7 @@ def read(path: Path, backbone: Backbone | None, mesh: Mesh | None) -> dict[str, 
         ) from error
     return {
         "backbone": fitted,
-        "W": jnp.asarray(arrays["W"]),
+        "W": jax.device_put(arrays["W"]),
         "mean": _placed(arrays["mean"], mesh),
         "precision": Triangle(panels=tuple(_placed(panel, mesh) for panel in panels)),
         "count": count,

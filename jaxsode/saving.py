@@ -111,7 +111,7 @@ class Saved:
         page, whole = reader.page, reader.whole()
         method = page["method"]
         layers = method["layers"] and tuple(method["layers"])
-        W = jnp.asarray(whole.pop("W"))
+        W = jax.device_put(whole.pop("W"))
         # An older page has none of them.
         variance, choice, preparation = map(page.get, ("mean_variance", "choice", "preparation"))
         shared = whole.pop(_SHARED, None)
@@ -129,7 +129,9 @@ class Saved:
             shapes={name: (tuple(shape), dtype) for name, (shape, dtype) in page["rows"].items()},
             overall=None
             if variance is None
-            else Overall(jnp.float32(variance), None if shared is None else jnp.asarray(shared)),
+            else Overall(
+                jax.device_put(np.float32(variance)), shared if shared is None else jax.device_put(shared)
+            ),
             choice=None if choice is None else Choice.of_page(choice),
             preparation=None if preparation is None else Preparation.of_page(preparation),
         )
@@ -137,7 +139,7 @@ class Saved:
     def rows(self, start: int, stop: int) -> dict[str, jax.Array]:
         """Some of the grid's rows of every array but the network's, by name, on the default device."""
         read = self.reader.rows(start, stop) if self.shapes else {}
-        # Not `jnp.asarray`, which copies twice.
+        # Not `jnp.asarray`, which copies twice, and compiles a program for each shape.
         return {name: jax.device_put(array) for name, array in (read | self.whole).items()}
 
     def on_device(self, mesh: Mesh | None) -> dict[str, jax.Array]:
@@ -244,7 +246,7 @@ def network_of(
             f"{shown(path)} was fitted with another backbone than the one given ({differing}): "
             "give the backbone that it was fitted with"
         )
-    restored = jax.tree.unflatten(jax.tree.structure(backbone), [jnp.asarray(leaf) for leaf in leaves])
+    restored = jax.tree.unflatten(jax.tree.structure(backbone), [jax.device_put(leaf) for leaf in leaves])
     # An older page has none.
     if "fingerprint" in page and page["fingerprint"] != fingerprint(restored):
         raise CheckpointError(

@@ -169,6 +169,7 @@ def by_columns(function: Callable[..., Any], *states: Any) -> Any:
         states: pytrees of arrays (H, W, …).
     """
     structures = []
+    function = jax.jit(function, inline=True)  # traced once, though `column` is twice
 
     def column(j: Any) -> list[jax.Array]:
         part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, j, 1, axis=1), states)

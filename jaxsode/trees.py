@@ -22,7 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsode._imports import uncollected
 from jaxsode.errors import CheckpointError
+
+_PART = 1 << 23
+"""Bytes of a file's part: several are written and read at the same time."""
 
 # Orbax counts its saves and restores process-wide: two at once get into each other's way.
 _orbax = threading.Lock()
@@ -52,7 +56,8 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         return
     try:
         with _plainly_named(path.parent) as folder, _checkpointer(folder) as checkpointer:
-            checkpointer.save(folder / path.name, dict(arrays))
+            in_parts = {name: import_orbax().SaveArgs(chunk_byte_size=_PART) for name in arrays}
+            checkpointer.save(folder / path.name, dict(arrays), save_args=in_parts)
     except OSError:
         raise
     except Exception as error:  # Orbax and TensorStore raise what they like
@@ -69,8 +74,7 @@ def restore(path: Path, files: Sequence[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: it can't be read.
     """
-    import orbax.checkpoint as ocp
-
+    ocp = import_orbax()
     try:
         if plain := [path / name for name in sorted(files) if name.endswith(".npy")]:
             return {file.stem: _numpys(file) for file in plain}
@@ -116,16 +120,23 @@ def cause(error: BaseException) -> str:
     return known or (text.splitlines() or [type(error).__name__])[0][:200]
 
 
+def import_orbax() -> Any:
+    """Orbax: a third of a second, the first time."""
+    with uncollected():
+        import orbax.checkpoint as ocp
+    return ocp
+
+
 @contextmanager
 def _checkpointer(folder: Path) -> Iterator[Any]:
     """Orbax in a folder, on this host alone: each host writes what it has, and waits for nobody."""
-    import orbax.checkpoint as ocp
-
+    ocp = import_orbax()
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxsode-{me}"
     )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    # A compressor saves a few parts in a hundred of such numbers, and takes longer than the disk.
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone, use_compression=False)
     with _orbax, _quiet(folder), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         yield checkpointer
 

@@ -35,6 +35,19 @@ def detector():
     return Detector.fit([pictures(12)], Tiny.make(), Method(k=5, seed=2))
 
 
+def test_loading_compiles_as_little_as_it_can(tmp_path, caplog):
+    """Putting an array on a device needs no program, and one picture's map is one."""
+    Detector.fit([pictures(12)], registry.create("resnet18"), Method(k=5), keep_moments=False).save(
+        tmp_path / "d"
+    )
+    jax.clear_caches()
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        Detector.load(tmp_path / "d").anomaly_map(pictures(1))
+    compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
+    names = [message.split("jit(")[1].split(")")[0] for message in compiled]
+    assert names == ["_unpack_lower", "_score_pictures"], names
+
+
 def test_loaded_equals_saved_bit_for_bit(detector, tmp_path):
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector", backbone=Tiny(kernel=np.zeros((3, 12), np.float32)))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxsode.backbones import BACKBONES
-from jaxsode.run import main
+from jaxsode.commands.run import main
 
 
 @pytest.mark.slow  # ten compilations, and the demo's pictures drawn once

@@ -222,7 +222,8 @@ _ARROWS = {  # whom the modules of a package may know, besides each other
         "jaxsode.scoring",
     ),
     "jaxsode.checkpoint": ("jaxsode.trees", "jaxsode.making", "jaxsode.hosts", "jaxsode.errors"),
-    "jaxsode.trees": ("jaxsode.errors",),
+    "jaxsode.trees": ("jaxsode._imports", "jaxsode.errors"),
+    "jaxsode._imports": (),
     "jaxsode.hosts": ("jaxsode.errors",),
     "jaxsode.making": (),
     "jaxsode.preparation": ("jaxsode.errors",),
@@ -317,3 +318,38 @@ sys.meta_path.insert(0, Nothing())
 """
     done = subprocess.run([sys.executable, "-c", blocker + script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == printed, done.stderr
+
+
+_AS_NEEDED = """
+import gc, sys
+import jaxsode
+print("jax" in sys.modules, set(jaxsode.__all__) <= set(dir(jaxsode)))
+from jaxsode import Method, algebra, pictures
+print("jax" in sys.modules, "flax" in sys.modules)
+jaxsode.Detector
+print("flax" in sys.modules, "orbax" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 1000)
+gc.disable()
+jaxsode.load_backbone
+print(gc.isenabled())
+"""
+
+
+def test_what_is_imported_is_what_is_used():
+    done = subprocess.run([sys.executable, "-c", _AS_NEEDED], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False True", "True False", "True False True False", "False"], done
+
+
+_AS_A_COMMAND = """
+import atexit, gc, sys
+sys.argv = ["jaxsode", "--help"]
+from jaxsode import cli
+atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 100_000))
+print("jax" in sys.modules)
+cli.script()
+"""
+
+
+def test_a_command_looks_for_no_garbage_among_what_it_imports():
+    done = subprocess.run([sys.executable, "-c", _AS_A_COMMAND], cwd=ROOT, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-1], done.returncode) == ("False", "True True", 0), done

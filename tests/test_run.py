@@ -17,6 +17,7 @@ from PIL import Image
 from jaxsode import Detector, cli
 from jaxsode.algebra.precision import EIGENVECTORS, PRECISIONS
 from jaxsode.commands import run
+from jaxsode.commands.run import main
 from jaxsode.datasets import Dataset
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.decoded import Decoded
@@ -24,7 +25,6 @@ from jaxsode.experiment.evaluate import Experiment
 from jaxsode.experiment.plan import Request, complete
 from jaxsode.method import Method
 from jaxsode.report import METRICS, flatten
-from jaxsode.run import main
 
 
 @pytest.fixture

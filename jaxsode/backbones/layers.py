@@ -61,8 +61,9 @@ class Conv(nnx.Module):
         shape = (size, size, channels // groups, out_channels)
         std = np.float32(np.sqrt(gain / np.prod(shape[:3])))
         kernel = std * rng.standard_normal(shape, dtype=np.float32)
-        self.kernel = nnx.Param(jnp.asarray(kernel))
-        self.bias = nnx.Param(jnp.asarray(0.02 * rng.standard_normal(out_channels, dtype=np.float32)))
+        bias = np.float32(0.02) * rng.standard_normal(out_channels, dtype=np.float32)
+        self.kernel = nnx.Param(jax.device_put(kernel))
+        self.bias = nnx.Param(jax.device_put(bias))
         self.stride = stride
         self.padding: Padding = size // 2 if padding is None else padding
         self.groups = groups

@@ -123,7 +123,7 @@ def with_parameters(backbone: Backbone, tensors: Mapping[str, ArrayLike]) -> Bac
     if wrong:
         raise WeightsError(f"weights do not fit {backbone.name}: {'; '.join(wrong)}")
     # Copied: on a CPU JAX would alias an array that the caller may go on writing to.
-    new = [jnp.asarray(np.array(tensors[name]), leaf.dtype) for name, leaf in named.items()]
+    new = [jax.device_put(np.array(tensors[name], leaf.dtype)) for name, leaf in named.items()]
     return jax.tree.unflatten(structure, new)
 
 

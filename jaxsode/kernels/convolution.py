@@ -38,7 +38,7 @@ def conv2d(
         padding: zeros (before, after) of rows, then of columns.
         groups: number of groups of channels; C makes it depthwise.
         relu: whether what is negative becomes 0.
-        packed: the kernel as machine code reads it, for CPUs; None where it isn't at hand.
+        packed: the kernel as machine code reads it, if the program is for a CPU of this process; else None.
         precision: of products on accelerators; None is JAX's default.
 
     Returns:
@@ -58,7 +58,7 @@ def conv2d(
     operands = x, kernel, bias, shortcut, packed
     if not native.has_code(x, packed, stride=stride, padding=padding):
         return in_words(*operands)
-    return choose(*operands, plain=in_words, cpu=in_code)
+    return choose(*operands, plain=in_words, cpu=in_code, here=True)
 
 
 def conv2d_max_pool3x3(
@@ -90,7 +90,7 @@ def conv2d_max_pool3x3(
     operands = x, kernel, bias, packed
     if packed is None or packed.winograd or not native.has_code(x, packed, **options):
         return in_words(*operands)
-    return choose(*operands, plain=in_words, cpu=in_code)
+    return choose(*operands, plain=in_words, cpu=in_code, here=True)
 
 
 def _conv2d(x: Array, kernel: Array, *, stride: int, padding: Any, groups: int, precision: Any) -> Array:

@@ -45,6 +45,7 @@ def choose(
     plain: Callable[..., Any],
     cpu: Callable[..., Any],
     elsewhere: Callable[..., Any] | None = None,
+    here: bool = False,
 ) -> Any:
     """One of several functions that compute the same.
 
@@ -54,10 +55,14 @@ def choose(
         cpu: taken on a CPU. Decided when the program is lowered: what is exported for another platform has
             that platform's form.
         elsewhere: taken on every other platform; None is `plain`.
+        here: whether the program is for a CPU of this process and no other, as it is within `evaluated`: the
+            other forms are then not even traced, which takes as long as all else before the first result.
 
     Returns:
         The chosen function's result, an array or a pytree of arrays.
     """
     if _plain.value:
         return plain(*operands)
+    if here or is_evaluated():
+        return cpu(*operands)
     return jax.lax.platform_dependent(*operands, cpu=cpu, default=elsewhere or plain)

@@ -13,11 +13,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxsode import datasets
+from jaxsode.commands.run import main
 from jaxsode.datasets import Split, registry
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment import plan
 from jaxsode.experiment.plan import Request, complete
-from jaxsode.run import main
 
 FILE = '''
 """Plates of two shapes, some scratched: good/plate0.png, scratch/plate0.png."""

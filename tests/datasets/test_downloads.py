@@ -11,9 +11,9 @@ import pytest
 from file_server import Server, serving
 
 from jaxsode import datasets
+from jaxsode.commands.run import main
 from jaxsode.datasets import kolektor2
 from jaxsode.errors import ArgumentError, DataError, DownloadError, JaxsodeError, OutputError
-from jaxsode.run import main
 
 FILE = "KolektorSDD2.zip"
 

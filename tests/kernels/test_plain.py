@@ -33,6 +33,11 @@ def _chooses(function, *operands):
     return "platform_index" in set(_primitives(jax.make_jaxpr(function)(*operands).jaxpr))
 
 
+def _calls_code(function, *operands):
+    """Whether a program of `function` calls code that JAX can't look into."""
+    return "ffi_call" in set(_primitives(jax.make_jaxpr(function)(*operands).jaxpr))
+
+
 def _array(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
 
@@ -83,12 +88,13 @@ def _wide():
 
 def test_no_score_chooses():
     with kernels.evaluated(True):
-        assert _chooses(scoring.distances, *_wide()) == (native.ready() is not None)
+        assert _calls_code(scoring.distances, *_wide()) == (native.ready() is not None)
+        assert not _chooses(scoring.distances, *_wide())  # nor traces what it wouldn't take
     with kernels.plain():
         mean, whitener = _array(H, W, K), Triangle.of(jnp.zeros((H, W, K, K)))
         assert not _chooses(scoring.distances, _array(N, H, W, K), mean, whitener)
         with kernels.evaluated(True):
-            assert not _chooses(scoring.distances, *_wide())
+            assert not _calls_code(scoring.distances, *_wide())
         assert not _chooses(lambda d: scoring.anomaly_maps(d, (32, 24), 4.0), _array(N, H, W))
         score = lambda *operands: _score(*operands, None, (32, 24), 4.0)  # noqa: E731
         assert not _chooses(score, _array(16, K), mean, whitener, MAPS)
@@ -134,6 +140,25 @@ def test_the_plain_sum_and_factor_are_near_the_fast_ones():
     with kernels.plain():
         plain = update(d), factor(A)
     assert 0 < _apart(plain, fast) <= 1e-5
+
+
+def test_what_is_evaluated_here_traces_one_form():
+    traced = []
+
+    def form(name):
+        return lambda x: (traced.append(name), x + 1)[1]
+
+    def chosen(x):
+        return choose(x, plain=form("plain"), cpu=form("cpu"), elsewhere=form("elsewhere"))
+
+    jax.make_jaxpr(chosen)(1.0)
+    assert sorted(traced) == ["cpu", "elsewhere"]
+    traced.clear()
+    with kernels.evaluated(True):
+        jax.make_jaxpr(chosen)(1.0)
+        with kernels.plain():
+            jax.make_jaxpr(chosen)(1.0)
+    assert traced == ["cpu", "plain"]
 
 
 @jax.jit

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -58,7 +57,9 @@ def is_here(*trees: Any) -> bool:
         trees: pytrees of arrays.
     """
     # What is made while a program is traced is a part of it.
-    return not isinstance(jnp.zeros(()), Tracer) and all(map(_lies_here, jax.tree.leaves(trees)))
+    return not isinstance(jax.device_put(np.float32(0)), Tracer) and all(
+        map(_lies_here, jax.tree.leaves(trees))
+    )
 
 
 def _lies_here(leaf: Any) -> bool:

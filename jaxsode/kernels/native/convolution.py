@@ -60,7 +60,7 @@ def pack(kernel: np.ndarray, *, stride: int, padding: Any, groups: int) -> Packe
         both = np.einsum("pi,qj->pqij", G, G).reshape(WINDOW**2, TAPS**2).astype(np.float32)
         kernel = both @ kernel.reshape(TAPS**2, -1)
     kernel = kernel.reshape(-1, out_channels // panel, panel).transpose(1, 0, 2)
-    return Packed(jnp.asarray(kernel), (rows, columns), winograd)
+    return Packed(jax.device_put(kernel), (rows, columns), winograd)
 
 
 def has_code(x: Array, packed: Packed | None, *, stride: int, padding: Any) -> bool:
