@@ -26,7 +26,7 @@ _LATE = {
     "Method": ("jaxsode.method", "Method"),
     "load_backbone": ("jaxsode.backbones", "load"),
 }
-_MODULES = ("algebra", "pictures")
+_MODULES = ("algebra", "errors", "kernels", "pictures")
 
 # What was here when everything was flat, and where it is now; gone with the next release.
 _FORMER = {

@@ -110,7 +110,7 @@ class Writer:
             CheckpointError: they can't be written.
         """
         if jax.process_index() == 0:
-            self._save(_WHOLE, arrays)
+            self._save(_WHOLE, arrays, rows=False)
 
     def rows(self, start: int, arrays: Mapping[str, Any]) -> None:
         """Write a block of rows.
@@ -123,7 +123,7 @@ class Writer:
             CheckpointError: they can't be written.
         """
         stop = start + len(next(iter(arrays.values())))
-        self._save(f"{_ROWS}{start:06d}-{stop:06d}", arrays)
+        self._save(f"{_ROWS}{start:06d}-{stop:06d}", arrays, rows=True)
 
     def finish(self, page: Mapping[str, Any]) -> None:
         """Write the page and give the folder its name.
@@ -145,9 +145,10 @@ class Writer:
                 self._partial.rename(self.path)
             self._finished = True
 
-    def _save(self, name: str, arrays: Mapping[str, Any]) -> None:
+    def _save(self, name: str, arrays: Mapping[str, Any], *, rows: bool) -> None:
         with self._writing():
-            trees.save(self._partial / name, {key: np.asarray(array) for key, array in arrays.items()})
+            arrays = {key: np.asarray(array) for key, array in arrays.items()}
+            trees.save(self._partial / name, arrays, rows=rows)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -113,7 +113,9 @@ def extract(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps
 
 def extract_(backbone: Backbone, pictures: np.ndarray | jax.Array) -> FeatureMaps:
     """As for `extract`, of pictures that nobody else writes to: it copies nothing."""
-    return _extract(Network.of(backbone, pictures), pictures, are_shared(pictures))
+    network = Network.of(backbone, pictures)
+    with kernels.evaluated(network.here):
+        return _extract(network, pictures, are_shared(pictures))
 
 
 def are_shared(pictures: Any) -> bool:
@@ -167,7 +169,8 @@ def embed_pictures(backbone: Backbone, W: jax.Array, pictures: Any, method: Meth
         z, (N, H, W, k).
     """
     network = Network.of(backbone, W, pictures)
-    return _embed_pictures(network, W, pictures, are_shared(pictures), method.pooling, method.align)
+    with kernels.evaluated(network.here):
+        return _embed_pictures(network, W, pictures, are_shared(pictures), method.pooling, method.align)
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))

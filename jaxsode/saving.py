@@ -127,11 +127,7 @@ class Saved:
             moments=page["moments"],
             whole=whole,
             shapes={name: (tuple(shape), dtype) for name, (shape, dtype) in page["rows"].items()},
-            overall=None
-            if variance is None
-            else Overall(
-                jax.device_put(np.float32(variance)), shared if shared is None else jax.device_put(shared)
-            ),
+            overall=None if variance is None else Overall(*jax.device_put((np.float32(variance), shared))),
             choice=None if choice is None else Choice.of_page(choice),
             preparation=None if preparation is None else Preparation.of_page(preparation),
         )

@@ -25,9 +25,6 @@ import numpy as np
 from jaxsode._imports import uncollected
 from jaxsode.errors import CheckpointError
 
-_PART = 1 << 23
-"""Bytes of a file's part: several are written and read at the same time."""
-
 # Orbax counts its saves and restores process-wide: two at once get into each other's way.
 _orbax = threading.Lock()
 
@@ -38,12 +35,14 @@ _CAUSES = [
 ]
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save(path: Path, arrays: Mapping[str, np.ndarray], *, rows: bool = False) -> None:
     """Write arrays into a new folder.
 
     Args:
         path: the folder; the one above is there.
         arrays: by name.
+        rows: whether their first axes are rows. Each is then a part of the file: several are written, and
+            read, at the same time.
 
     Raises:
         OSError: it can't be written.
@@ -54,10 +53,10 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             np.save(path / f"{name}.npy", array, allow_pickle=False)
         return
+    one = import_orbax().SaveArgs(shard_axes=(0,) if rows else ())
     try:
         with _plainly_named(path.parent) as folder, _checkpointer(folder) as checkpointer:
-            in_parts = {name: import_orbax().SaveArgs(chunk_byte_size=_PART) for name in arrays}
-            checkpointer.save(folder / path.name, dict(arrays), save_args=in_parts)
+            checkpointer.save(folder / path.name, dict(arrays), save_args=dict.fromkeys(arrays, one))
     except OSError:
         raise
     except Exception as error:  # Orbax and TensorStore raise what they like

@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tiny import Tiny, pictures
 
@@ -28,6 +29,7 @@ from jaxsode.algebra.precision import Whitener
 from jaxsode.backbones import registry
 from jaxsode.backbones.protocol import Normalisation
 from jaxsode.errors import ArgumentError, CheckpointError
+from jaxsode.kernels import native
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,28 @@ def test_loading_compiles_as_little_as_it_can(tmp_path, caplog):
     compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
     names = [message.split("jit(")[1].split(")")[0] for message in compiled]
     assert names == ["_unpack_lower", "_score_pictures"], names
+
+
+@pytest.mark.skipif(native.ready() is None, reason="no machine code here: XLA's forms are chosen by platform")
+@pytest.mark.parametrize("keep_moments", [True, False])
+def test_no_form_that_is_not_taken_is_traced(tmp_path, monkeypatch, keep_moments):
+    backbone = registry.create("resnet18")
+    Detector.fit([pictures(12)], backbone, Method(k=5), keep_moments=keep_moments).save(tmp_path / "d")
+    jax.clear_caches()
+    monkeypatch.delattr(jax.lax, "platform_dependent")
+    Detector.load(tmp_path / "d").anomaly_map(pictures(1))
+
+
+def test_rows_are_parts_of_a_file_as_large_as_they_are(tmp_path):
+    numbers = np.zeros((6, 5, 7), np.float32)  # which a compressor would make small
+    trees.save(tmp_path / "rows", {"numbers": numbers, "more": numbers}, rows=True)
+    trees.save(tmp_path / "whole", {"numbers": numbers, "more": numbers})
+    for name, part in (("rows", (1, 5, 7)), ("whole", (6, 5, 7))):
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            found = checkpointer.metadata(tmp_path / name).item_metadata["numbers"]
+        assert found.storage.chunk_shape == part
+        assert sum(file.stat().st_size for file in (tmp_path / name).rglob("*")) > 2 * numbers.nbytes
+        assert np.array_equal(trees.restore(tmp_path / name, [])["more"], numbers)
 
 
 def test_loaded_equals_saved_bit_for_bit(detector, tmp_path):

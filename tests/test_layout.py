@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import Tiny, pictures
 
-from jaxsode import Detector, Method, blocks, detector, fitting, layout, statistics, trees
+from jaxsode import Detector, Method, blocks, detector, fitting, kernels, layout, statistics, trees
 from jaxsode.algebra.packing import shapes_of
 from jaxsode.algebra.precision import Triangle
 from jaxsode.blocks import fit_and_score, score, state_bytes
@@ -175,13 +175,22 @@ def test_nothing_as_large_as_the_state_is_made_beside_it(k):
             assert used.temp_size_in_bytes <= 1.2 * unit
 
 
+def test_a_function_of_columns_is_traced_once():
+    traced = []
+    made = jax.jit(lambda x: statistics.by_columns(lambda some: (traced.append(some.shape), 2 * some)[1], x))
+    np.testing.assert_array_equal(made(jnp.ones((3, 4, 5))), np.full((3, 4, 5), 2))
+    assert traced == [(3, 1, 5)]
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_row_of_many_locations_is_factorised_where_it_is(packed):
     k, grid = 33, (16, 300)
     shape = (2 * (k // 2) + 1, -(-k // 2)) if packed else (k, k)
     scatter, count = jax.ShapeDtypeStruct((*grid, *shape), jnp.float32), jax.ShapeDtypeStruct(grid, jnp.int32)
     settings = (0.01, None, None)
-    used = fitting._factorise.lower(scatter, count, settings, None, packed).compile().memory_analysis()
+    with kernels.evaluated(True):
+        lowered = fitting._factorise.lower(scatter, count, settings, None, packed)
+    used = lowered.compile().memory_analysis()
     assert used.temp_size_in_bytes <= 4 * 300 * 4 * k * k  # of a row a few matrices, of sixteen
 
 

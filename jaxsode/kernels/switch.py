@@ -25,7 +25,8 @@ def plain() -> Iterator[None]:
 
 @contextmanager
 def evaluated(here: bool) -> Iterator[None]:
-    """What is called within is evaluated and nothing else: it may be code that JAX can't look into.
+    """What is called within is evaluated here and nothing else: each kernel takes its form for a CPU, which
+    may be code that JAX can't look into.
 
     Args:
         here: whether that is so, `is_here` of all arrays that programs within are for; False where a caller's
@@ -52,11 +53,11 @@ def choose(
     Args:
         operands: of the function, arrays or pytrees of arrays.
         plain: taken within `plain()`: in the words of JAX and its libraries.
-        cpu: taken on a CPU. Decided when the program is lowered: what is exported for another platform has
-            that platform's form.
+        cpu: taken on a CPU. Otherwise than `here` it is decided when the program is lowered: what is exported
+            for another platform has that platform's form.
         elsewhere: taken on every other platform; None is `plain`.
-        here: whether the program is for a CPU of this process and no other, as it is within `evaluated`: the
-            other forms are then not even traced, which takes as long as all else before the first result.
+        here: whether the program is for a CPU of this process alone, as it is within `evaluated`. The other
+            forms are not traced then: tracing them takes as long as all else before the first result.
 
     Returns:
         The chosen function's result, an array or a pytree of arrays.

@@ -11,12 +11,12 @@ from PIL import Image
 
 from jaxsode import Detector, Method, load_backbone, metrics, pictures, report
 from jaxsode.commands.compare import main as compare
+from jaxsode.commands.run import main
 from jaxsode.datasets import Split
 from jaxsode.errors import ArgumentError
 from jaxsode.experiment.plan import Request, complete
 from jaxsode.metrics.pixels import Pixels
 from jaxsode.peers import training
-from jaxsode.run import main
 
 SIZE = (64, 32)
 

@@ -7,10 +7,10 @@ import pytest
 from miniature import is_complete, kolektor
 
 from jaxsode import Detector
+from jaxsode.commands.run import main
 from jaxsode.experiment import plan as plans
 from jaxsode.experiment.plan import Request, complete
 from jaxsode.report import flatten
-from jaxsode.run import main
 from jaxsode.share import Share
 
 

@@ -16,8 +16,9 @@ from documented import DOCS, HOW_TO, PAGES, README, ROOT, commands, named
 from file_server import serving
 
 import bench.run
-from jaxsode import backbones, cli, run
+from jaxsode import backbones, cli
 from jaxsode.backbones.publishers import ADDRESSES, Address
+from jaxsode.commands import run
 from jaxsode.commands.serve import Serve
 from jaxsode.datasets.demo import dataset as demo
 from jaxsode.datasets.demo import files as demo_files

@@ -56,10 +56,10 @@ def is_here(*trees: Any) -> bool:
     Args:
         trees: pytrees of arrays.
     """
-    # What is made while a program is traced is a part of it.
-    return not isinstance(jax.device_put(np.float32(0)), Tracer) and all(
-        map(_lies_here, jax.tree.leaves(trees))
-    )
+    # A number that is put nowhere in particular is where programs of such arrays run: on the default device,
+    # or in the program that is being traced.
+    anywhere = jax.device_put(np.float32(0))
+    return all(map(_lies_here, jax.tree.leaves((anywhere, trees))))
 
 
 def _lies_here(leaf: Any) -> bool:
