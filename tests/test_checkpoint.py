@@ -212,10 +212,10 @@ def test_nor_is_another_ones_file_of_numpys(detector, tmp_path, monkeypatch):
     """Beside rows that another host than the first wrote, which are NumPy's too."""
     save = trees.save
 
-    def by_another_host(path, arrays):
+    def by_another_host(path, arrays, **options):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "process_index", lambda: int(path.name.startswith("rows-")))
-            save(path, arrays)
+            save(path, arrays, **options)
 
     monkeypatch.setattr(trees, "save", by_another_host)
     folder = _save(detector, tmp_path / "detector")
@@ -339,7 +339,7 @@ def test_what_is_there_and_can_not_be_read(detector, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["new/newer/detector", "new/" + 300 * "n", "new/" + 300 * "n" + "/detector"])
 def test_the_folders_above_go_too(name, detector, tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(trees, "save", full)

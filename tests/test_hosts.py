@@ -49,12 +49,12 @@ _SCRIPT = textwrap.dedent(
         setattr(module, attribute, whole)
 
     def full(whole):
-        def save(*_):
+        def save(*_, **options):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return save
 
     def memory(whole):
-        def asarray(array, *_):
+        def asarray(*_, **options):
             raise MemoryError("no memory")
         return asarray
 
