@@ -948,7 +948,7 @@ def _check_given(backbone: Any, mesh: Any, pictures: Any) -> None:
 def _count(state: Any, backbone: Backbone, size: tuple[int, int]) -> jax.Array:
     """N of a state, () int32."""
     if isinstance(state, Pictures) or state.count.ndim:
-        return jnp.asarray(pictures_of(state), jnp.int32)
+        return jax.device_put(np.int32(pictures_of(state)))
     H, W = grid_of(backbone, size)
     return state.count // (H * W)
 

@@ -402,7 +402,7 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
         weight = (method.variance_weight, whole.variance) if bool(method.variance_weight) else None
         return mean, factorise(state, epsilon, blend=blend, weight=weight)
     made = _made(state, spec, method, epsilon)
-    bad, first = (int(number) for number in _failed(made[1]))
+    bad, first = map(int, jax.jit(_failed)(made[1]))
     if bad:
         shared = isinstance(made[1], Shared)
         raise NumericalError(_failure(bad, None if shared else divmod(first, made[0].shape[1])))
@@ -431,8 +431,8 @@ def factorise(moments: Moments | Packed, epsilon: Any, *, blend: Any = None, wei
     packed = isinstance(moments, Packed)
     _trim()
     with kernels.evaluated(kernels.is_here(moments.scatter, moments.count, settings)):
-        made = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter), packed)
-    bad, first = (int(number) for number in _failed(made))
+        made, failed = _factorise(moments.scatter, moments.count, settings, rows_of(moments.scatter), packed)
+    bad, first = map(int, failed)
     if not packed:
         moments.scatter.delete()
     if bad:
@@ -534,14 +534,14 @@ def _collected(batches: list[jax.Array], sharding: NamedSharding | None) -> jax.
 @partial(jax.jit, static_argnums=(3, 4))
 def _factorise(
     scatter: jax.Array, count: jax.Array, settings: Any, sharding: NamedSharding | None, packed: bool
-) -> Triangle:
-    """Of scatters that are packed or not."""
+) -> tuple[Triangle, tuple[jax.Array, jax.Array]]:
+    """Of scatters that are packed or not; and what `_failed` says of it."""
     of_rows = partial(_factorise_rows, packed=packed)
-    if sharding is None:
-        return of_rows(scatter, count, settings)
-    # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
-    own_rows = _on_own_rows(of_rows, sharding, arrays=2)
-    return own_rows(scatter, count, settings)
+    if sharding is not None:
+        # A library's factorisation is a call that the partitioner can't look into: it would gather the grid.
+        of_rows = _on_own_rows(of_rows, sharding, arrays=2)
+    made = of_rows(scatter, count, settings)
+    return made, _failed(made)
 
 
 def _on_own_rows(function: Callable[..., Any], sharding: NamedSharding, *, arrays: int) -> Callable[..., Any]:
@@ -642,7 +642,6 @@ def _row_by_row(
     return (rows if sharding is None else _on_own_rows(rows, sharding, arrays=1))(state, settings)
 
 
-@jax.jit
 def _failed(precision: Any) -> tuple[jax.Array, jax.Array]:
     """How many locations have a precision that is not finite, and the first of them, counted row by row; a
     shared one fails at the first."""
