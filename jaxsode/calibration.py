@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from scipy import stats
 
 from jaxsode import checkpoint
 from jaxsode.errors import ArgumentError, CheckpointError, DataError, JaxsodeError, NumericalError
@@ -153,6 +152,8 @@ class Calibration:
         Args:
             level: how probable it is, above 0 and below 1.
         """
+        from scipy import stats  # half a second, and few calls come here
+
         tail = (1 - level) / 2
         law = stats.beta(self.pictures + 1 - self.rank, self.rank)
         return float(law.ppf(tail)), float(law.ppf(1 - tail))
@@ -164,6 +165,8 @@ class Calibration:
             good: m, unseen good pictures.
             level: how probable it is at the least, above 0 and below 1.
         """
+        from scipy import stats
+
         tail = (1 - level) / 2
         law = stats.betabinom(good, self.pictures + 1 - self.rank, self.rank)
         return int(law.ppf(tail)), int(law.ppf(1 - tail))

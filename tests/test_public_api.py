@@ -18,6 +18,7 @@ import pytest
 import jaxsode
 from jaxsode import algebra
 from jaxsode.algebra import distance, moments, precision, pyramid
+from jaxsode.cli import COMMANDS
 
 ROOT = Path(jaxsode.__file__).parents[1]
 OURS = ("jaxsode", "pretrained_conversion", "bench", "tests")
@@ -353,3 +354,11 @@ def test_a_command_looks_for_no_garbage_among_what_it_imports():
     done = subprocess.run([sys.executable, "-c", _AS_A_COMMAND], cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-1], done.returncode) == ("False", "True True", 0), done
+
+
+def test_no_command_begins_by_importing_statistics():
+    """SciPy's take a second to import, more than all that is ours."""
+    modules = ", ".join(f"jaxsode.commands.{name}" for name in COMMANDS)
+    script = f"import sys, {modules}; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done
