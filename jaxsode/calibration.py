@@ -152,7 +152,7 @@ class Calibration:
         Args:
             level: how probable it is, above 0 and below 1.
         """
-        from scipy import stats  # half a second, and few calls come here
+        from scipy import stats  # .8 s to import, and few commands come here
 
         tail = (1 - level) / 2
         law = stats.beta(self.pictures + 1 - self.rank, self.rank)

@@ -402,7 +402,7 @@ def precision_of(state: Any, method: Method, overall: Overall | None = None) -> 
         weight = (method.variance_weight, whole.variance) if bool(method.variance_weight) else None
         return mean, factorise(state, epsilon, blend=blend, weight=weight)
     made = _made(state, spec, method, epsilon)
-    bad, first = map(int, jax.jit(_failed)(made[1]))
+    bad, first = map(int, _failed(made[1]))
     if bad:
         shared = isinstance(made[1], Shared)
         raise NumericalError(_failure(bad, None if shared else divmod(first, made[0].shape[1])))
@@ -642,6 +642,7 @@ def _row_by_row(
     return (rows if sharding is None else _on_own_rows(rows, sharding, arrays=1))(state, settings)
 
 
+@jax.jit
 def _failed(precision: Any) -> tuple[jax.Array, jax.Array]:
     """How many locations have a precision that is not finite, and the first of them, counted row by row; a
     shared one fails at the first."""
